@@ -1,0 +1,79 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+/// The import table of docs/architecture.md; `make check` holds the sources to it.
+func module(_ name: String, path: String? = nil, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: [.byName(name: name)] + dependencies,
+        path: "Tests/\(name)Tests", swiftSettings: strict)
+}
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let heaps = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "raftoral",
+    products: [
+        .library(name: "Raftoral", targets: ["Raftoral"]),
+        .executable(name: "raftoral", targets: ["raftoral"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: [
+        // C libraries, one folder each.
+        .systemLibrary(
+            name: "CUV", path: "CSystemShims/CUV", pkgConfig: "libuv",
+            providers: [.apt(["libuv1-dev"])]),
+        .systemLibrary(
+            name: "CNGHTTP2", path: "CSystemShims/CNGHTTP2", pkgConfig: "libnghttp2",
+            providers: [.apt(["libnghttp2-dev"])]),
+        .systemLibrary(
+            name: "CSQLite", path: "CSystemShims/CSQLite", pkgConfig: "sqlite3",
+            providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(
+            name: "CProtobuf", path: "CSystemShims/CProtobuf", pkgConfig: "libprotobuf-c",
+            providers: [.apt(["libprotobuf-c-dev"])]),
+        .target(
+            name: "CUVShims", dependencies: ["CUV"], path: "CSystemShims/CUVShims"),
+        .target(
+            name: "CMessages", dependencies: ["CProtobuf"], path: "CSystemShims/CMessages"),
+        .target(name: "CChecksum", path: "CSystemShims/CChecksum"),
+
+        module("Prelude", []),
+        module("Raft", ["Prelude", collections]),
+        module("Workflow", ["Prelude", collections, heaps]),
+        module("Storage", ["Prelude", "Raft", "CSQLite", "CChecksum", collections]),
+        module("Wire", ["Prelude", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages", collections, heaps]),
+        module("Node", ["Prelude", "Raft", "Workflow", "Storage", "Wire", logging, collections]),
+        module("Reactor", ["Prelude", "CUV", "CUVShims", collections]),
+        module("Raftoral", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", "Reactor", logging]),
+        .executableTarget(
+            name: "raftoral", dependencies: ["Raftoral", arguments, logging],
+            path: "Sources/CommandLine", swiftSettings: strict),
+
+        tests(of: "Prelude"),
+        tests(of: "Raft"),
+        tests(of: "Workflow"),
+        tests(of: "Storage"),
+        tests(of: "Wire"),
+        tests(of: "Node"),
+        tests(of: "Reactor"),
+        tests(of: "Raftoral"),
+    ]
+)

@@ -1,0 +1,142 @@
+/// Builds bytes for our own stored forms: little-endian integers, varints, and length-prefixed byte strings.
+public struct ByteWriter: Sendable {
+    public private(set) var bytes: [UInt8] = []
+
+    public init(capacity: Int = 0) { bytes.reserveCapacity(capacity) }
+
+    public mutating func append(_ value: UInt8) { bytes.append(value) }
+
+    public mutating func append(fixed value: UInt32) {
+        withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    }
+
+    public mutating func append(fixed value: UInt64) {
+        withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    }
+
+    /// LEB128, 1 to 10 bytes.
+    public mutating func append(varint value: UInt64) {
+        var rest = value
+        while rest >= 0x80 {
+            bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+            rest >>= 7
+        }
+        bytes.append(UInt8(rest))
+    }
+
+    public mutating func append(signed value: Int64) { append(fixed: UInt64(bitPattern: value)) }
+
+    public mutating func append(_ value: Bool) { bytes.append(value ? 1 : 0) }
+
+    /// A varint length, then the bytes.
+    public mutating func append(string value: some Collection<UInt8>) {
+        append(varint: UInt64(value.count))
+        bytes.append(contentsOf: value)
+    }
+
+    public mutating func append(text value: String) { append(string: value.utf8) }
+}
+
+/// What a `ByteReader` met: the bytes are not what a `ByteWriter` of the same form writes.
+public struct MalformedBytes: Error, Equatable, Sendable, CustomStringConvertible {
+    public var offset: Int
+    public var expected: String
+
+    public init(offset: Int, expected: String) {
+        self.offset = offset
+        self.expected = expected
+    }
+
+    public var description: String { "malformed bytes at offset \(offset): expected \(expected)" }
+}
+
+/// Reads what `ByteWriter` wrote. Never traps on what it reads and never allocates more than it was given.
+public struct ByteReader {
+    private let bytes: [UInt8]
+    public private(set) var offset = 0
+
+    public init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    public var isAtEnd: Bool { offset == bytes.count }
+    public var remainingByteCount: Int { bytes.count - offset }
+
+    public mutating func byte() throws(MalformedBytes) -> UInt8 {
+        guard offset < bytes.count else { throw MalformedBytes(offset: offset, expected: "a byte") }
+        defer { offset += 1 }
+        return bytes[offset]
+    }
+
+    public mutating func bool() throws(MalformedBytes) -> Bool {
+        switch try byte() {
+        case 0: return false
+        case 1: return true
+        default: throw MalformedBytes(offset: offset - 1, expected: "0 or 1")
+        }
+    }
+
+    public mutating func fixed32() throws(MalformedBytes) -> UInt32 {
+        UInt32(truncatingIfNeeded: try littleEndian(byteCount: 4))
+    }
+
+    public mutating func fixed64() throws(MalformedBytes) -> UInt64 { try littleEndian(byteCount: 8) }
+
+    public mutating func signed() throws(MalformedBytes) -> Int64 { Int64(bitPattern: try fixed64()) }
+
+    public mutating func varint() throws(MalformedBytes) -> UInt64 {
+        let start = offset
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        while true {
+            let next = try byte()
+            // The tenth byte holds one bit only.
+            guard shift < 63 || (shift == 63 && next <= 1) else {
+                throw MalformedBytes(offset: start, expected: "a varint of at most 64 bits")
+            }
+            value |= UInt64(next & 0x7F) << shift
+            if next < 0x80 { return value }
+            shift += 7
+        }
+    }
+
+    public mutating func string() throws(MalformedBytes) -> [UInt8] {
+        let start = offset
+        let count = try varint()
+        guard count <= UInt64(remainingByteCount) else {
+            throw MalformedBytes(offset: start, expected: "\(count) bytes")
+        }
+        defer { offset += Int(count) }
+        return Array(bytes[offset..<offset + Int(count)])
+    }
+
+    public mutating func text() throws(MalformedBytes) -> String {
+        let start = offset
+        guard let text = String(validating: try string(), as: UTF8.self) else {
+            throw MalformedBytes(offset: start, expected: "UTF-8 text")
+        }
+        return text
+    }
+
+    /// A count of items, each at least `minimumByteCount` long: refused when the rest could not hold them.
+    public mutating func count(minimumByteCount: Int) throws(MalformedBytes) -> Int {
+        let start = offset
+        let count = try varint()
+        guard count <= UInt64(remainingByteCount / max(1, minimumByteCount)) else {
+            throw MalformedBytes(offset: start, expected: "\(count) items")
+        }
+        return Int(count)
+    }
+
+    public func end() throws(MalformedBytes) {
+        guard isAtEnd else { throw MalformedBytes(offset: offset, expected: "the end") }
+    }
+
+    private mutating func littleEndian(byteCount: Int) throws(MalformedBytes) -> UInt64 {
+        guard remainingByteCount >= byteCount else {
+            throw MalformedBytes(offset: offset, expected: "\(byteCount) bytes")
+        }
+        var value: UInt64 = 0
+        for place in 0..<byteCount { value |= UInt64(bytes[offset + place]) << UInt64(8 * place) }
+        offset += byteCount
+        return value
+    }
+}

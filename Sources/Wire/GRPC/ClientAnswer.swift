@@ -1,8 +1,9 @@
 /// How far the answer to one of our calls has come.
 ///
-/// `waiting` → `begun` with the first headers → `ended` with the status, the deadline, a cancellation or a loss; trailers
-/// alone lead from `waiting` to `ended`. The peer's faults: messages before the headers, second headers that are no
-/// trailers, an answer that is not gRPC: the call fails. Whatever comes after the end is a benign race and ignored.
+/// `waiting` → `begun` with the first headers → `ended` with the status, the deadline, a cancellation or a loss;
+/// trailers alone lead from `waiting` to `ended`. The peer's faults: messages before the headers, second headers that
+/// are no trailers, an answer that is not gRPC: the call fails. Whatever comes after the end is a benign race and
+/// ignored.
 enum ClientAnswer: Equatable {
     case waiting
     case begun(httpStatus: Int)

@@ -3,10 +3,10 @@ import Prelude
 
 /// Calls to one server, over one HTTP/2 connection at a time, made when there is a call and remade after a loss.
 ///
-/// Phases: `idle` → `connecting` with the first call → `handshaking` → `ready`; a failed attempt leads to `backoff`, and from
-/// there to `connecting` when a call waits for it, else to `idle`; a lost or leaving connection leads from `ready` to
-/// `idle`; `close` leads from everywhere to `closed`. What a connection reports that is no longer the current one is a
-/// benign race and touches nothing but the list of retired ones.
+/// Phases: `idle` → `connecting` with the first call → `handshaking` → `ready`; a failed attempt leads to `backoff`,
+/// and from there to `connecting` when a call waits for it, else to `idle`; a lost or leaving connection leads from
+/// `ready` to `idle`; `close` leads from everywhere to `closed`. What a connection reports that is no longer the
+/// current one is a benign race and touches nothing but the list of retired ones.
 public final class GRPCChannel {
     public enum State: Equatable, Sendable { case idle, connecting, ready, backoff, closed }
 
@@ -68,11 +68,11 @@ public final class GRPCChannel {
 
     // MARK: Calls
 
-    /// One request, one answer. `completion` runs once, never before this call has returned: with the answer, or with why
-    /// there is none. `timeout` counts from now and includes the wait for a connection.
+    /// One request, one answer. `completion` runs once, never before this call has returned: with the answer, or with
+    /// why there is none. `timeout` counts from now and includes the wait for a connection.
     ///
-    /// A call that comes while there is no connection waits for the attempt to make one and fails with UNAVAILABLE when
-    /// that fails, or at once during the pause after a failure; with `waitForReady` it waits until its deadline.
+    /// A call that comes while there is no connection waits for the attempt to make one and fails with UNAVAILABLE
+    /// when that fails, or at once during the pause after a failure; with `waitForReady` it waits until its deadline.
     @discardableResult
     public func unary(
         _ path: String, _ request: [UInt8], metadata: Metadata = Metadata(), timeout: Nanoseconds?,

@@ -1,8 +1,8 @@
 /// Cuts the data of one stream into messages: a flag, a length of four bytes, the message.
 ///
 /// Messages that lie whole in a chunk are handed out where they lie; only what is cut by a chunk's end, and what
-/// arrives while nobody reads, is copied. Bytes come from outside: a wrong one ends in `.failed`, after which everything
-/// is ignored. Nothing here is an invalid event by our own fault, and there are no races.
+/// arrives while nobody reads, is copied. Bytes come from outside: a wrong one ends in `.failed`, after which
+/// everything is ignored. Nothing here is an invalid event by our own fault, and there are no races.
 struct MessageReader {
     enum Event {
         /// The chunk is used up.
@@ -93,7 +93,8 @@ struct MessageReader {
         return .assembled(message)
     }
 
-    /// Fills the buffer to `byteCount` bytes, as far as `chunk` reaches. The announced length reserves nothing: it may lie.
+    /// Fills the buffer to `byteCount` bytes, as far as `chunk` reaches. The announced length reserves nothing: it
+    /// may lie.
     private mutating func complete(_ byteCount: Int, from chunk: inout UnsafeRawBufferPointer) -> Bool {
         let missing = byteCount - bufferedByteCount
         if missing > 0 { take(min(missing, chunk.count), of: &chunk) }

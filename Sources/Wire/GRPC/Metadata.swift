@@ -24,8 +24,8 @@ public struct Metadata: Sendable, Equatable {
     public var isEmpty: Bool { entries.isEmpty }
     public var count: Int { entries.count }
 
-    /// Adds a pair; false, and nothing is added, when the name is illegal, reserved or ends in `-bin`, or when the value is
-    /// not printable ASCII.
+    /// Adds a pair; false, and nothing is added, when the name is illegal, reserved or ends in `-bin`, or when the
+    /// value is not printable ASCII.
     @discardableResult
     public mutating func add(_ name: String, _ value: String) -> Bool {
         let name = name.lowercased()

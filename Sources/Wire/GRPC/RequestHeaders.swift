@@ -1,6 +1,7 @@
 import Prelude
 
-/// The header block of one request while it arrives. Filled field by field; nothing is made a string that nobody asks for.
+/// The header block of one request while it arrives. Filled field by field; nothing is made a string that nobody asks
+/// for.
 struct RequestHeaders {
     enum Method { case missing, post, get, other }
     enum Timeout: Equatable { case none, after(Nanoseconds), malformed }

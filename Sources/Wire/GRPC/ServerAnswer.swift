@@ -1,8 +1,8 @@
 /// How far the answer to one call has come.
 ///
 /// `nothing` → `begun` with the headers → `ended` with the status; `nothing` → `ended` when the status comes alone.
-/// Whatever a handler does after the end is a benign race (the call was cancelled meanwhile) and ignored. The peer cannot
-/// cause an invalid event here, and our own misuse is indistinguishable from the race.
+/// Whatever a handler does after the end is a benign race (the call was cancelled meanwhile) and ignored. The peer
+/// cannot cause an invalid event here, and our own misuse is indistinguishable from the race.
 enum ServerAnswer: Equatable {
     case nothing
     case begun

@@ -1,15 +1,16 @@
 import CNGHTTP2
 import Prelude
 
-/// One HTTP/2 connection: nghttp2's session between the bytes of a `Connection` and the streams of a server or client.
+/// One HTTP/2 connection: nghttp2's session between the bytes of a `Connection` and the streams of a server or
+/// client.
 ///
-/// Everything received is handled at once, by nghttp2's callbacks; everything to be sent waits for the turn's end, when
-/// `flush` writes it in one piece.
+/// Everything received is handled at once, by nghttp2's callbacks; everything to be sent waits for the turn's end,
+/// when `flush` writes it in one piece.
 ///
-/// Phases: `handshaking` until the peer's SETTINGS, `open`, `closing` from our last frame until the connection is closed,
-/// `closed`. Invalid events: a callback of nghttp2 after `closed` would be our own bug; whatever the peer does wrong is
-/// found by nghttp2, which answers with RST_STREAM or GOAWAY, or by `FloodGuard`; reads and timers that come after the
-/// end are benign races and ignored.
+/// Phases: `handshaking` until the peer's SETTINGS, `open`, `closing` from our last frame until the connection is
+/// closed, `closed`. Invalid events: a callback of nghttp2 after `closed` would be our own bug; whatever the peer
+/// does wrong is found by nghttp2, which answers with RST_STREAM or GOAWAY, or by `FloodGuard`; reads and timers that
+/// come after the end are benign races and ignored.
 class HTTP2Connection: ConnectionHandler {
     enum Phase { case handshaking, open, closing, closed }
 
@@ -172,8 +173,8 @@ class HTTP2Connection: ConnectionHandler {
     /// The answer to the request is complete before the request: the rest of it is not wanted (RFC 9113 §8.1).
     final func resetWhenAnswered(_ streamID: Int32) { answered.append(streamID) }
 
-    /// Only when the answer is out: nghttp2 sends nothing more on a stream that it is asked to reset. True when there was
-    /// one.
+    /// Only when the answer is out: nghttp2 sends nothing more on a stream that it is asked to reset. True when there
+    /// was one.
     private final func resetAnswered() -> Bool {
         guard !answered.isEmpty else { return false }
         let count = answered.count

@@ -148,8 +148,8 @@ public class HTTP2Stream {
         receiveEnd()
     }
 
-    /// Hands over the messages of what was kept and `chunk`, until nobody takes any more; then, when the peer is done, the
-    /// end.
+    /// Hands over the messages of what was kept and `chunk`, until nobody takes any more; then, when the peer is
+    /// done, the end.
     final func deliver(_ chunk: UnsafeRawBufferPointer) {
         isDelivering = true
         defer { isDelivering = false }

@@ -64,8 +64,29 @@ public struct NodeLimits: Sendable {
     public var voterCountMax = 5
     /// Silence after which the leader hands the runs of a node to others.
     public var ownerFailureMilliseconds: UInt64 = 2_000
+    /// A snapshot is taken after this many applied entries, or after this many bytes of them.
     public var snapshotEntryCount: UInt64 = 50_000
+    public var snapshotByteCount: UInt64 = 64 << 20
+    /// Entries that stay in the log behind a snapshot, for followers that are a little behind.
     public var keptEntryCount: UInt64 = 10_000
+    /// A proposal that nothing was heard of for this long is proposed again.
+    public var proposalRetryMilliseconds: UInt64 = 3_000
+    public var readRetryMilliseconds: UInt64 = 500
+    /// Calls that wait for the end of a run.
+    public var pendingResultCountMax = 65_536
+    /// Raft messages that wait for one peer's connection beyond which new ones are dropped (Raft sends them again).
+    public var peerQueueByteCountMax = 32 << 20
+    /// Snapshots travel between nodes in parts of this size.
+    public var snapshotPartByteCount = 1 << 20
+    /// A learner whose log ends at most this many entries before the leader's may become a voter.
+    public var caughtUpEntryCount: UInt64 = 1_000
+    /// A silent reset of the leader's connection leads to an election after at most this time.
+    public var suspicionMilliseconds: UInt64 = 100
+    public var reconcileMilliseconds: UInt64 = 200
+    /// Ownership changes of one node that are under way at the same time.
+    public var claimBatchCountMax = 1024
+    /// Timers that a leader fires at the same time.
+    public var timerBatchCountMax = 1024
     public var shutdownGraceMilliseconds: UInt64 = 5_000
 
     public init() {}

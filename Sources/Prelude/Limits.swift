@@ -151,3 +151,15 @@ extension Limits {
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
     }
 }
+
+/// Bounds of the message codec, which takes no configuration.
+public enum CodecLimits {
+    /// A decoding may take this much memory for its structs, whatever the length of its input …
+    public static let decodingByteCountMin = 64 << 10
+    /// … and this much for each byte of input beyond. The smallest Raft entry that is ever sent asks for about 22.
+    public static let decodingByteCountPerInputByte = 32
+    /// What each thread keeps between messages.
+    public static let keptArenaByteCountMax = 1 << 20
+    /// Identifiers on the wire stay below 2^63, so that arithmetic on them cannot overflow.
+    public static let identifierMax = UInt64(Int64.max)
+}

@@ -102,6 +102,22 @@ public struct WorkflowLimits: Sendable {
     public var rememberedRequestCountMax = 100_000
     /// Out-of-order proposals of one life of one node that are remembered.
     public var originWindowCountMax = 131_072
+    /// One run with its input, records and result.
+    public var historyByteCountPerRunMax = 64 << 20
+    /// The text that says why a step or a run failed, or why a run stalls.
+    public var failureByteCountMax = 16 << 10
+    /// Ended runs that are remembered; the run that ended first is forgotten first.
+    public var endedCountMax = 200_000
+    public var endedByteCountMax = 256 << 20
+    public var variableCountMax = 1_000_000
+    /// Runs and variables together, beyond which starts, checkpoints and puts are refused.
+    public var stateByteCountMax = 768 << 20
+    /// Runs looked at for one page of a listing; a page may be shorter than asked for because of it.
+    public var listScanCountMax = 20_000
+    /// Runs that one node executes at the same time; the others wait for their turn.
+    public var executingRunCountMax = 10_000
+    /// Pieces of workflow code that are run in one go before the loop gets to do something else.
+    public var jobCountPerTurnMax = 4_096
 
     public init() {}
 }
@@ -147,6 +163,18 @@ extension Limits {
         try check(
             UInt64(workflow.originWindowCountMax) > UInt64(node.pendingProposalCountMax),
             "workflow.originWindowCountMax > node.pendingProposalCountMax")
+        try check(
+            workflow.payloadByteCountMax < workflow.historyByteCountPerRunMax,
+            "workflow.payloadByteCountMax < workflow.historyByteCountPerRunMax")
+        try check(
+            workflow.historyByteCountPerRunMax < workflow.endedByteCountMax,
+            "workflow.historyByteCountPerRunMax < workflow.endedByteCountMax")
+        try check(
+            workflow.endedByteCountMax < workflow.stateByteCountMax,
+            "workflow.endedByteCountMax < workflow.stateByteCountMax")
+        try check(
+            UInt64(workflow.stateByteCountMax) < log.snapshotByteCountMax,
+            "workflow.stateByteCountMax < log.snapshotByteCountMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
     }

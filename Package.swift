@@ -61,7 +61,7 @@ let package = Package(
         module("Storage", ["Prelude", "Raft", "CSQLite", "CChecksum", collections]),
         module("Wire", ["Prelude", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages", collections, heaps]),
         module("Node", ["Prelude", "Raft", "Workflow", "Storage", "Wire", logging, collections]),
-        module("Reactor", ["Prelude", "CUV", "CUVShims", collections]),
+        module("Reactor", ["Prelude", "CUV", "CUVShims", collections, heaps]),
         module("Raftoral", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", "Reactor", logging]),
         .executableTarget(
             name: "raftoral", dependencies: ["Raftoral", arguments, logging],

@@ -127,6 +127,18 @@ public struct ReactorLimits: Sendable {
     public var listenBacklogCount: Int32 = 1024
     /// Bytes read from one connection per turn before the others get theirs.
     public var readByteCountPerTurnMax = 1 << 20
+    /// Connections accepted by one listener per turn.
+    public var acceptCountPerTurnMax = 64
+    /// How long a listener rests when the system has no descriptor or memory for another connection.
+    public var acceptPauseMilliseconds: UInt64 = 100
+    /// Jobs of Swift concurrency, and submitted actions, run per turn before input and output get theirs.
+    public var jobCountPerTurnMax = 1024
+    /// How long connecting to one address may take before the next address is tried beside it (RFC 8305 §5).
+    public var connectStaggerMilliseconds: UInt64 = 250
+    /// How long a connection that is closing waits for the other side to take bytes, and then to end its own.
+    public var lingerMilliseconds: UInt64 = 5_000
+    /// Silence after which the system begins to probe the other side.
+    public var keepaliveSeconds: UInt32 = 60
 
     public init() {}
 }

@@ -33,6 +33,8 @@ public struct LogLimits: Sendable {
     /// A batch is written in one piece; what is more waits for the next.
     public var batchByteCountMax: UInt64 = 8 << 20
     public var snapshotByteCountMax: UInt64 = 1 << 30
+    /// Segments are filled with zeros ahead of time in pieces of this size.
+    public var fillByteCount: UInt64 = 1 << 20
 
     public init() {}
 }

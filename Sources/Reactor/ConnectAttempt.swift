@@ -26,19 +26,21 @@ final class ConnectAttempt: LoopResource {
         self.completion = completion
     }
 
-    func start(timeout: Nanoseconds) {
+    /// Resolves the target unless its addresses are `known`.
+    func start(timeout: Nanoseconds, known: [SocketAddress]? = nil) {
         guard loop.adopt(self) else { return }
         deadlineTimer = loop.clock.schedule(after: timeout) { [self] in finish(.failure(.timedOut(target))) }
         // Later, because what fails at once must not complete before `connect` has returned.
-        staggerTimer = loop.clock.schedule(after: 0) { [self] in resolve() }
+        staggerTimer = loop.clock.schedule(after: 0) { [self] in
+            if let known { connect(toOneOf: known) } else { resolve() }
+        }
     }
 
     func loopWillClose() { finish(.failure(.closedLocally)) }
 
     private func resolve() {
         if let literal = NameResolution.literal(target) {
-            candidates = [literal]
-            tryNext()
+            connect(toOneOf: [literal])
             return
         }
         do throws(ReactorError) {
@@ -46,8 +48,7 @@ final class ConnectAttempt: LoopResource {
                 resolution = nil
                 switch answer {
                 case .success(let addresses):
-                    candidates = Deque(SocketAddress.interleaved(addresses))
-                    tryNext()
+                    connect(toOneOf: addresses)
                 case .failure(let error):
                     finish(.failure(.cannotResolve(target.host, reason: error.reason)))
                 }
@@ -55,6 +56,11 @@ final class ConnectAttempt: LoopResource {
         } catch {
             finish(.failure(.cannotResolve(target.host, reason: error.reason)))
         }
+    }
+
+    private func connect(toOneOf addresses: [SocketAddress]) {
+        candidates = Deque(SocketAddress.interleaved(addresses))
+        tryNext()
     }
 
     private func tryNext() {

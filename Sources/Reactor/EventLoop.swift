@@ -250,7 +250,11 @@ public final class EventLoop: @unchecked Sendable {
             for resource in Array(resources.values) { resource.loopWillClose() }
             while !resources.isEmpty { uv_run(uvLoop, UV_RUN_ONCE) }
             // Jobs that go on enqueueing jobs are cut off after this many turns.
-            for _ in 0..<16 where !jobs.isEmpty || loopTurns.isRequested { uv_run(uvLoop, UV_RUN_NOWAIT) }
+            for _ in 0..<16 {
+                takeInbox()
+                if jobs.isEmpty && !loopTurns.isRequested { break }
+                uv_run(uvLoop, UV_RUN_NOWAIT)
+            }
             lock.withLock {
                 inbox.isClosed = true
                 inbox.jobs = []

@@ -50,8 +50,25 @@ public struct WireLimits: Sendable {
     public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
     /// From accept to the end of the client preface and its SETTINGS.
     public var handshakeTimeoutMilliseconds: UInt64 = 10_000
-    /// Output waiting in one connection beyond which its handlers are told to stop writing.
+    /// Output that the system has not taken yet beyond which a connection writes and reads no more.
     public var outputHighWatermarkByteCount = 4 << 20
+    /// Output waiting in one stream beyond which its handler is told to stop writing, until half of it is gone.
+    public var streamOutputHighWatermarkByteCount = 256 << 10
+    /// Output waiting in one stream beyond which the call fails: its handler did not stop writing.
+    public var streamOutputByteCountMax = 64 << 20
+    /// Received messages that are incomplete or not yet taken by their handlers, in one connection and in all
+    /// connections of one server or channel. A call that needs more fails.
+    public var inboundByteCountPerConnectionMax = 64 << 20
+    public var inboundByteCountMax = 512 << 20
+    /// Frames of a peer that cost work and bring none, above all RST_STREAM: as many at once, then so many per second.
+    public var unproductiveFrameBurstMax: UInt64 = 4096
+    public var unproductiveFramesPerSecondMax: UInt64 = 256
+    /// Calls of one channel that wait for a connection or for a free stream.
+    public var queuedCallCountMax = 16_384
+    public var connectTimeoutMilliseconds: UInt64 = 5_000
+    /// Between attempts to connect: doubled from the first to the last, and drawn from ±20 % around that.
+    public var reconnectBackoffMillisecondsMin: UInt64 = 50
+    public var reconnectBackoffMillisecondsMax: UInt64 = 2_000
 
     public init() {}
 }

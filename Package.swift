@@ -69,8 +69,15 @@ let package = Package(
             name: "raftoral", dependencies: ["Raftoral", arguments, logging],
             path: "Sources/CommandLine", swiftSettings: strict),
 
+        // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
+        .target(
+            name: "RaftTrace", dependencies: ["Prelude", "Raft"], path: "Tests/RaftTrace", swiftSettings: strict),
+        .executableTarget(
+            name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
+            swiftSettings: strict),
+
         tests(of: "Prelude"),
-        tests(of: "Raft"),
+        tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "StorageTesting", "CChecksum"]),
         tests(of: "Wire"),

@@ -61,8 +61,8 @@ extension RaftCore {
         broadcastAppend()
     }
 
-    /// Only one configuration change at a time may be on its way (Raft dissertation §4.1): one that must not be made now
-    /// is replaced by an empty entry.
+    /// Only one configuration change at a time may be on its way (Raft dissertation §4.1): one that must not be made
+    /// now is replaced by an empty entry.
     private mutating func admitConfChange(_ entry: inout Entry, at index: LogIndex) throws(RaftError) {
         let change: ConfChange
         do {

@@ -35,8 +35,8 @@ extension RaftCore {
         }
         switch message.kind {
         case .vote, .preVote:
-            // Raft dissertation §4.2.3: whoever hears from a leader neither raises its term nor votes, unless the leader
-            // itself asked for the election.
+            // Raft dissertation §4.2.3: whoever hears from a leader neither raises its term nor votes, unless the
+            // leader itself asked for the election.
             let forced = message.context == CampaignReason.transfer.context
             let inLease =
                 configuration.checkQuorum && leader != .none && electionElapsed < configuration.electionTicks
@@ -95,8 +95,8 @@ extension RaftCore {
     private mutating func applied(to index: LogIndex, byteCount: UInt64) {
         log.appliedTo(index, byteCount: byteCount)
         if members.membership.autoLeave && index >= leadership.pendingConfIndex && role == .leader {
-            // An entry without data is never too large. It is dropped while leadership is being transferred; then the next
-            // applied entry, or the next leader, tries again.
+            // An entry without data is never too large. It is dropped while leadership is being transferred; then the
+            // next applied entry, or the next leader, tries again.
             try? propose([Entry(kind: .confChangeV2)])
         }
     }

@@ -92,9 +92,12 @@ public final class RawNode {
         try? core.step(Message(kind: .snapshotStatus, from: peer, reject: !succeeded))
     }
 
-    /// A follower forgets its leader, of whose death it was told, so that it may vote at once. Nothing happens on others,
-    /// nor with lease-based reads.
+    /// A follower forgets its leader, of whose death it was told, so that it may vote at once. Nothing happens on
+    /// others, nor with lease-based reads.
     public func forgetLeader() throws(RaftError) { try core.step(Message(kind: .forgetLeader)) }
+
+    /// Fixes the election timeout until the next change of role or term. For traces.
+    package func setRandomizedElectionTicks(_ ticks: Int) { core.randomizedElectionTicks = ticks }
 
     // MARK: Output
 
@@ -169,8 +172,8 @@ public final class RawNode {
             var message = Message(
                 kind: .storageAppend, to: .localAppendThread, from: core.id, term: hardState.term,
                 entries: ready.entries, commit: hardState.commit, vote: hardState.vote, snapshot: ready.snapshot)
-            // The confirmation comes after the leader's acknowledgement of itself, which can then look up the entries where
-            // they are fastest to find, in the unstable log.
+            // The confirmation comes after the leader's acknowledgement of itself, which can then look up the entries
+            // where they are fastest to find, in the unstable log.
             swap(&message.responses, &core.messagesAfterAppend)
             if let response = storageAppendResponse(to: ready) { message.responses.append(response) }
             ready.messages.append(message)
@@ -185,10 +188,10 @@ public final class RawNode {
 
     /// Confirms the end of the log as it is now, and only in the present term.
     ///
-    /// A write that is confirmed could otherwise be taken for a later one of the same entry: appended, replaced in a later
-    /// term, and then appended again by a third leader while the writes are still under way. So the last position of the
-    /// log goes along, and a new one with every `Ready` for as long as there are unconfirmed entries: once a later term's
-    /// `Ready` is out, only its own confirmation, which comes after all writes before it, counts.
+    /// A write that is confirmed could otherwise be taken for a later one of the same entry: appended, replaced in a
+    /// later term, and then appended again by a third leader while the writes are still under way. So the last position
+    /// of the log goes along, and a new one with every `Ready` for as long as there are unconfirmed entries: once a
+    /// later term's `Ready` is out, only its own confirmation, which comes after all writes before it, counts.
     private func storageAppendResponse(to ready: Ready) -> Message? {
         if core.log.unstable.isEmpty && ready.snapshot == nil { return nil }
         var message = Message(

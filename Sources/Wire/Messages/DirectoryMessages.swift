@@ -54,15 +54,18 @@ public struct DirectoryState: WireMessage {
     public var highestNodeID: NodeID
     public var members: [DirectoryMember]
     public var groupIDs: [GroupID]
+    /// Spent for ever.
+    public var removedNodeIDs: [NodeID]
 
     public init(
         clusterID: String = "", highestNodeID: NodeID = .none, members: [DirectoryMember] = [],
-        groupIDs: [GroupID] = []
+        groupIDs: [GroupID] = [], removedNodeIDs: [NodeID] = []
     ) {
         self.clusterID = clusterID
         self.highestNodeID = highestNodeID
         self.members = members
         self.groupIDs = groupIDs
+        self.removedNodeIDs = removedNodeIDs
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -169,6 +172,8 @@ extension DirectoryState: FieldTable {
         try visitor.identifier("highest_node_id", &value.highestNodeID, &raw.highest_node_id)
         try visitor.messages(&value.members, &raw.members, &raw.n_members)
         try visitor.identifiers("group_ids", &value.groupIDs, &raw.group_ids, &raw.n_group_ids)
+        try visitor.identifiers(
+            "removed_node_ids", &value.removedNodeIDs, &raw.removed_node_ids, &raw.n_removed_node_ids)
     }
 }
 

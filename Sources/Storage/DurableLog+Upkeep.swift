@@ -29,7 +29,8 @@ extension DurableLog {
     /// reach the batch, and the system tells it to one of two callers only. So that they do not weigh on it much, they
     /// are few.
     private func fillActive() {
-        guard let active, !active.isSealed, !isActiveBeingFilled, active.filledByteCount < limits.segmentByteCount,
+        guard let active, !active.isSealed, !isActiveBeingFilled, !isBatchFilling,
+            active.filledByteCount < limits.segmentByteCount,
             active.filledByteCount < active.position + 2 * limits.fillByteCount
         else { return }
         let (file, start) = (active.file, active.filledByteCount)

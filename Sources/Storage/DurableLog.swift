@@ -21,6 +21,8 @@ public final class DurableLog {
     var next: PreparedSegment?
     var nextSequence: UInt64
     var isActiveBeingFilled = false
+    /// The batch that is being written fills its own way: no zeros may be written there beside it.
+    var isBatchFilling = false
     /// A full disk stopped the filling ahead of time; it goes on once a batch has found room.
     var isFillingSuspended = false
     /// See `compact`.
@@ -155,6 +157,7 @@ public final class DurableLog {
     private func write(_ bytes: [UInt8], to active: ActiveSegment, needed: UInt64) {
         let (file, position, filled) = (active.file, active.position, active.filledByteCount)
         let fillEnd = filled < needed ? fillEnd(from: needed) : filled
+        isBatchFilling = fillEnd > filled
         isBatchInFlight = true
         work.perform { () -> (Outcome, UInt64) in
             var filled = filled
@@ -167,6 +170,7 @@ public final class DurableLog {
             } catch { return (.failed(.disk(error)), filled) }
             return (.durable, filled)
         } completion: { [self] outcome, filledByteCount in
+            isBatchFilling = false
             if filledByteCount > filled {
                 self.active?.filledByteCount = filledByteCount
                 isFillingSuspended = false

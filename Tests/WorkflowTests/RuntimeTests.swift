@@ -231,6 +231,40 @@ final class RuntimeTests: XCTestCase {
         }
     }
 
+    func test_runsThatSleepGiveTheirPlacesToOthers() throws {
+        let ledger = Ledger()
+        var registry = WorkflowRegistry()
+        registry.register("sleeper") { (context: WorkflowContext, number: Int) async throws -> Int in
+            let drawn = try await context.step("before") {
+                ledger.note("before \(number)")
+                return number
+            }
+            async let long: Void = context.sleep(for: .seconds(20), "long")
+            try await context.sleep(for: .seconds(10), "short")
+            try await context.step("between") { ledger.note("between \(number)") }
+            try await long
+            return drawn * 10
+        }
+        var limits = WorkflowLimits()
+        limits.executingRunCountMax = 2
+        let cluster = TestCluster(limits: limits, registry: registry)
+        let runs = try (0..<9).map { try cluster.startRun("sleeper", "\($0)", id: "w\($0)") }
+        cluster.run(until: .seconds(5))
+        XCTAssertEqual(cluster[1].runtime?.executingRunCount, 2)
+        XCTAssertEqual(cluster[1].runtime?.parkedRunCount, 7)
+        XCTAssertEqual(cluster[1].runtime?.queuedRunCount, 0)
+        XCTAssertEqual(cluster[1].runtime?.taskCount, 2)
+        cluster.run()
+        for (number, run) in runs.enumerated() {
+            XCTAssertEqual(try cluster.outcome(run), "completed \(number * 10)")
+            XCTAssertEqual(ledger.count("before \(number)"), 1)
+            XCTAssertEqual(ledger.count("between \(number)"), 1)
+        }
+        XCTAssertEqual(cluster.clock.now, .seconds(20), "nobody waits for the sleep of others")
+        XCTAssertEqual(cluster[1].runtime?.parkedRunCount, 0)
+        XCTAssertEqual(cluster[1].runtime?.taskCount, 0)
+    }
+
     func test_anUnregisteredWorkflowWaitsUntilItIsRegistered() throws {
         let cluster = TestCluster(registry: WorkflowRegistry())
         let run = try cluster.startRun("late", "5")

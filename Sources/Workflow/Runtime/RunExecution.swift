@@ -47,6 +47,11 @@ final class RunExecution {
     private var retries: [UInt64: any ScheduledTimer] = [:]
     private var nextRetryID: UInt64 = 0
 
+    /// Bodies of steps that have begun and not ended.
+    var openBodyCount = 0
+    /// Calls of `sleep` that have begun and not ended.
+    var openSleepCount = 0
+
     private static let firstDelayID: WaitID = 1 << 32
 
     init(run: WorkflowRun, runtime: WorkflowRuntime) {
@@ -187,6 +192,22 @@ final class RunExecution {
             return true
         }
         return false
+    }
+
+    /// The run's tasks wait, or a timer that they wait for has started.
+    func cameToRest() {
+        if openSleepCount > 0, openSleepCount == waits.count, openBodyCount == 0 { runtime.rested(self) }
+    }
+
+    /// True when nothing happens until a durable timer fires: the execution can be thrown away, replay brings it back.
+    var onlyWaitsForTimers: Bool {
+        guard isRunning, openSleepCount > 0, openSleepCount == waits.count, openBodyCount == 0, deliveries.isEmpty,
+            retries.isEmpty, executor.scheduler.isIdle(executor)
+        else { return false }
+        return waits.keys.allSatisfy { wait in
+            guard let position = UInt32(exactly: wait) else { return false }
+            return run.record(at: position)?.isPending == true
+        }
     }
 
     func cancel(_ wait: WaitID) {

@@ -67,6 +67,13 @@ final class RunScheduler: @unchecked Sendable {
         if isFirst { schedulePump() }
     }
 
+    /// True when nothing is under way in the run's tasks.
+    func isIdle(_ executor: RunExecutor) -> Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        return executor.items.isEmpty && !executor.isReady
+    }
+
     /// True when the pump has to be scheduled. The lock is held.
     private func makeReady(_ executor: RunExecutor) -> Bool {
         if !executor.isReady {
@@ -104,6 +111,7 @@ final class RunScheduler: @unchecked Sendable {
                 case .cancel(let wait): executor.execution?.cancel(wait)
                 }
             } else if executor.execution?.deliverNext() != true {
+                executor.execution?.cameToRest()
                 return
             }
         }

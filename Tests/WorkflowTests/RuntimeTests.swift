@@ -35,6 +35,35 @@ final class RuntimeTests: XCTestCase {
         cluster.expectEqualReplicas()
     }
 
+    func test_stepsMayComeBackFromOtherThreads() throws {
+        let thread = pthread_self()
+        var registry = WorkflowRegistry()
+        registry.register("foreign") { (context: WorkflowContext, count: Int) async throws -> Int in
+            try await withThrowingTaskGroup(of: Int.self) { group in
+                for number in 0..<count {
+                    group.addTask {
+                        try await context.step("call") {
+                            await withCheckedContinuation { continuation in
+                                Thread.detachNewThread { continuation.resume() }
+                            }
+                            XCTAssertNotEqual(pthread_equal(pthread_self(), thread), 0, "back on the loop")
+                            return number
+                        }
+                    }
+                }
+                return try await group.reduce(0, +)
+            }
+        }
+        let cluster = TestCluster(registry: registry)
+        let runs = try (0..<8).map { try cluster.startRun("foreign", "20", id: "w\($0)") }
+        let deadline = Date(timeIntervalSinceNow: 60)
+        repeat {
+            cluster.run()
+        } while cluster[1].machine.count(of: .running) > 0
+            && cluster.loop.waitForJob(until: deadline)
+        for run in runs { XCTAssertEqual(try cluster.outcome(run), "completed 190") }
+    }
+
     func test_recordedValuesAreReplayedAndNotComputedAgain() throws {
         let ledger = Ledger()
         var registry = WorkflowRegistry()

@@ -65,7 +65,7 @@ final class RunExecution {
     func start(_ definition: WorkflowDefinition) {
         executor.execution = self
         let context = WorkflowContext(self)
-        let execution = LoopBound(self)
+        let execution = LoopBound(self, to: executor.scheduler.loop)
         let input = run.input
         let body = definition.body
         task = Task(executorPreference: executor) {
@@ -272,8 +272,8 @@ final class RunExecution {
             if case .applied(let result) = outcome, settle(self, result) == .settled { return }
             retry(after: runtime.proposalBackoff(failures: failures)) { execution in
                 // A copy whose fate was unknown may have been applied in the meantime.
-                if case .checkpoint(let checkpoint) = command, execution.isRecorded(checkpoint.position) {
-                    return execution.noteRecord(at: checkpoint.position)
+                if let position = command.recordedPosition, execution.isRecorded(position) {
+                    return execution.noteRecord(at: position)
                 }
                 execution.propose(command, failures: failures + 1, settle)
             }
@@ -319,6 +319,17 @@ final class RunExecution {
                 fail("\(refusal)")
             }
             return .settled
+        }
+    }
+}
+
+extension Command {
+    /// The place in the run's history that the command would fill.
+    fileprivate var recordedPosition: UInt32? {
+        switch self {
+        case .checkpoint(let checkpoint): checkpoint.position
+        case .timerStart(let timer): timer.position
+        default: nil
         }
     }
 }

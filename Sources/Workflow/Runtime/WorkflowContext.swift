@@ -23,7 +23,7 @@ public final class WorkflowContext: Sendable {
         workflowType = execution.run.type
         version = execution.run.version
         executor = execution.executor.asUnownedTaskExecutor()
-        self.execution = LoopBound(execution)
+        self.execution = LoopBound(execution, to: execution.executor.scheduler.loop)
     }
 
     // MARK: - Steps

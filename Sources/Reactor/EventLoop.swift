@@ -266,6 +266,7 @@ public final class EventLoop: @unchecked Sendable {
             while uv_run(uvLoop, UV_RUN_DEFAULT) != 0 {}
             invariant(uv_loop_close(uvLoop) == 0, "nothing of a loop is open once its resources are closed")
             jobs = []
+            atTurnEnd = []
             loopTurns.removeAll()
             loopClock.removeAll()
             phase = .closed

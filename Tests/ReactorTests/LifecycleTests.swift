@@ -88,6 +88,11 @@ final class LifecycleTests: LoopTestCase {
         _ = seams.clock.schedule(after: 0) { fired = true }
         wait("a timer of the seams") { fired }
         XCTAssertTrue(seams.executor === loop)
+        final class Confined { var isDone = false }
+        let confined = Confined()
+        let box = LoopBound(confined, to: seams.executor)
+        seams.executor.start { box.value.isDone = true }
+        wait("a task of the seams") { confined.isDone }
     }
 
     func testBrokenPipeDoesNotEndTheProcess() {

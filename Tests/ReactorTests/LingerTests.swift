@@ -16,9 +16,7 @@ final class LingerTests: LoopTestCase {
     private func pairWithBareClient() throws -> (server: any Connection, client: Int32) {
         var accepted: (any Connection)?
         let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: 0)) { accepted = $0 }
-        let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        let target = try XCTUnwrap(NameResolution.literal(listener.address))
-        XCTAssertEqual(target.withPointer { connect(client, $0, $1) }, 0)
+        let client = try bareClient(connectedTo: listener.address)
         wait("the accepted end") { accepted != nil }
         listener.close()
         return (try XCTUnwrap(accepted), client)

@@ -137,7 +137,8 @@ PYTHON
     say "▶ starting the killed node again"
     launch "$victim"
     wait_until_running "$victim"
-    "$raftoral" cluster status --address "$(address "$victim")"
+    sleep 1
+    "$raftoral" cluster status --address "$(address "$any")"
 }
 
 stop() {

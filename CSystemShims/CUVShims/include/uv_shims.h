@@ -1,5 +1,25 @@
-// What Swift cannot call of libuv by itself: function-like macros, variadics and handle casts.
+// What Swift cannot write by itself: casts to libuv's abstract types, arrays that end a struct, GNU functions.
 #pragma once
+#include <dirent.h>
 #include <uv.h>
 
-uv_handle_t *raftoral_uv_handle(void *handle);
+/// Any `uv_*_t` handle as the abstract handle.
+static inline uv_handle_t *_Nonnull raftoral_uv_handle(void *_Nonnull handle) {
+    return (uv_handle_t *)handle;
+}
+
+static inline uv_stream_t *_Nonnull raftoral_uv_stream(uv_tcp_t *_Nonnull tcp) {
+    return (uv_stream_t *)tcp;
+}
+
+/// Any `uv_*_t` request as the abstract request.
+static inline uv_req_t *_Nonnull raftoral_uv_request(void *_Nonnull request) {
+    return (uv_req_t *)request;
+}
+
+static inline const char *_Nonnull raftoral_directory_entry_name(const struct dirent *_Nonnull entry) {
+    return entry->d_name;
+}
+
+/// accept4 for a non-blocking socket that is closed on exec; -1 and errno when there is none.
+int raftoral_accept(int listener, struct sockaddr *_Nonnull address, socklen_t *_Nonnull byte_count);

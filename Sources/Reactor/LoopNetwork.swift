@@ -1,0 +1,45 @@
+import CUV
+import Glibc
+import Prelude
+
+/// TCP over libuv.
+final class LoopNetwork: Network {
+    private let loop: EventLoop
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    /// A name is resolved at once, blocking. Of its addresses the first that can be bound is taken, IPv4 before
+    /// IPv6, as most who are told a name expect. `::` listens for IPv4 as well.
+    func listen(
+        on address: HostPort, accept: @escaping (any Connection) -> Void
+    ) throws(NetworkError) -> any Listener {
+        var failure = NetworkError.cannotResolve(address.host, reason: "it has no address")
+        for candidate in try bindable(address) {
+            do throws(NetworkError) {
+                return try TCPListener(loop: loop, name: address, address: candidate, accept: accept)
+            } catch {
+                failure = error
+            }
+        }
+        throw failure
+    }
+
+    private func bindable(_ address: HostPort) throws(NetworkError) -> [SocketAddress] {
+        guard loop.isOpen else { throw .cannotListen(address, reason: "the loop is closed") }
+        if let literal = NameResolution.literal(address) { return [literal] }
+        switch NameResolution.blocking(loop, address) {
+        case .success(let found):
+            return found.filter { $0.family == AF_INET } + found.filter { $0.family != AF_INET }
+        case .failure(let error):
+            throw .cannotResolve(address.host, reason: error.reason)
+        }
+    }
+
+    /// When the loop closes meanwhile, completes with `closedLocally`; never when it is closed already.
+    func connect(
+        to address: HostPort, timeout: Nanoseconds,
+        completion: @escaping (Result<any Connection, NetworkError>) -> Void
+    ) {
+        ConnectAttempt(loop: loop, target: address, completion: completion).start(timeout: timeout)
+    }
+}

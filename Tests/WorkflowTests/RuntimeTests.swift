@@ -35,6 +35,35 @@ final class RuntimeTests: XCTestCase {
         cluster.expectEqualReplicas()
     }
 
+    func test_stepsMayComeBackFromOtherThreads() throws {
+        let thread = pthread_self()
+        var registry = WorkflowRegistry()
+        registry.register("foreign") { (context: WorkflowContext, count: Int) async throws -> Int in
+            try await withThrowingTaskGroup(of: Int.self) { group in
+                for number in 0..<count {
+                    group.addTask {
+                        try await context.step("call") {
+                            await withCheckedContinuation { continuation in
+                                Thread.detachNewThread { continuation.resume() }
+                            }
+                            XCTAssertNotEqual(pthread_equal(pthread_self(), thread), 0, "back on the loop")
+                            return number
+                        }
+                    }
+                }
+                return try await group.reduce(0, +)
+            }
+        }
+        let cluster = TestCluster(registry: registry)
+        let runs = try (0..<8).map { try cluster.startRun("foreign", "20", id: "w\($0)") }
+        let deadline = Date(timeIntervalSinceNow: 60)
+        repeat {
+            cluster.run()
+        } while cluster[1].machine.count(of: .running) > 0
+            && cluster.loop.waitForJob(until: deadline)
+        for run in runs { XCTAssertEqual(try cluster.outcome(run), "completed 190") }
+    }
+
     func test_recordedValuesAreReplayedAndNotComputedAgain() throws {
         let ledger = Ledger()
         var registry = WorkflowRegistry()
@@ -229,6 +258,40 @@ final class RuntimeTests: XCTestCase {
             open += event == "begin" ? 1 : -1
             XCTAssertLessThanOrEqual(open, 2)
         }
+    }
+
+    func test_runsThatSleepGiveTheirPlacesToOthers() throws {
+        let ledger = Ledger()
+        var registry = WorkflowRegistry()
+        registry.register("sleeper") { (context: WorkflowContext, number: Int) async throws -> Int in
+            let drawn = try await context.step("before") {
+                ledger.note("before \(number)")
+                return number
+            }
+            async let long: Void = context.sleep(for: .seconds(20), "long")
+            try await context.sleep(for: .seconds(10), "short")
+            try await context.step("between") { ledger.note("between \(number)") }
+            try await long
+            return drawn * 10
+        }
+        var limits = WorkflowLimits()
+        limits.executingRunCountMax = 2
+        let cluster = TestCluster(limits: limits, registry: registry)
+        let runs = try (0..<9).map { try cluster.startRun("sleeper", "\($0)", id: "w\($0)") }
+        cluster.run(until: .seconds(5))
+        XCTAssertEqual(cluster[1].runtime?.executingRunCount, 2)
+        XCTAssertEqual(cluster[1].runtime?.parkedRunCount, 7)
+        XCTAssertEqual(cluster[1].runtime?.queuedRunCount, 0)
+        XCTAssertEqual(cluster[1].runtime?.taskCount, 2)
+        cluster.run()
+        for (number, run) in runs.enumerated() {
+            XCTAssertEqual(try cluster.outcome(run), "completed \(number * 10)")
+            XCTAssertEqual(ledger.count("before \(number)"), 1)
+            XCTAssertEqual(ledger.count("between \(number)"), 1)
+        }
+        XCTAssertEqual(cluster.clock.now, .seconds(20), "nobody waits for the sleep of others")
+        XCTAssertEqual(cluster[1].runtime?.parkedRunCount, 0)
+        XCTAssertEqual(cluster[1].runtime?.taskCount, 0)
     }
 
     func test_anUnregisteredWorkflowWaitsUntilItIsRegistered() throws {

@@ -4,13 +4,16 @@ import Workflow
 
 /// Runs jobs on the thread that calls `run`, in order of arrival, and nothing else. Virtual time.
 final class TestLoop: SerialExecutor, TaskExecutor, @unchecked Sendable {
-    private let lock = NSLock()
+    private let lock = NSCondition()
     private var jobs: [UnownedJob] = []
     private var next = 0
 
     func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
-        lock.withLock { jobs.append(job) }
+        lock.withLock {
+            jobs.append(job)
+            lock.signal()
+        }
     }
 
     func asUnownedSerialExecutor() -> UnownedSerialExecutor { UnownedSerialExecutor(ordinary: self) }
@@ -24,6 +27,16 @@ final class TestLoop: SerialExecutor, TaskExecutor, @unchecked Sendable {
             }
             defer { next += 1 }
             return jobs[next]
+        }
+    }
+
+    /// Waits for jobs from other threads. False when none came before the deadline.
+    func waitForJob(until deadline: Date) -> Bool {
+        lock.withLock {
+            while next >= jobs.count {
+                guard lock.wait(until: deadline) else { return next < jobs.count }
+            }
+            return true
         }
     }
 

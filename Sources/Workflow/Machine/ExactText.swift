@@ -1,3 +1,5 @@
+import Glibc
+
 /// Text that is equal only to the same bytes. `String` compares by Unicode equivalence, whose tables change between
 /// versions of the standard library: replicas must not depend on them.
 struct ExactText: Hashable, Comparable {
@@ -20,5 +22,14 @@ struct ExactText: Hashable, Comparable {
 }
 
 extension String {
-    func isExactly(_ other: String) -> Bool { utf8.elementsEqual(other.utf8) }
+    func isExactly(_ other: String) -> Bool {
+        guard utf8.count == other.utf8.count else { return false }
+        let isEqual = utf8.withContiguousStorageIfAvailable { left in
+            other.utf8.withContiguousStorageIfAvailable { right in
+                guard let left = left.baseAddress, let right = right.baseAddress else { return true }
+                return memcmp(left, right, other.utf8.count) == 0
+            }
+        }
+        return (isEqual ?? nil) ?? utf8.elementsEqual(other.utf8)
+    }
 }

@@ -47,6 +47,11 @@ final class RunExecution {
     private var retries: [UInt64: any ScheduledTimer] = [:]
     private var nextRetryID: UInt64 = 0
 
+    /// Bodies of steps that have begun and not ended.
+    var openBodyCount = 0
+    /// Calls of `sleep` that have begun and not ended.
+    var openSleepCount = 0
+
     private static let firstDelayID: WaitID = 1 << 32
 
     init(run: WorkflowRun, runtime: WorkflowRuntime) {
@@ -60,7 +65,7 @@ final class RunExecution {
     func start(_ definition: WorkflowDefinition) {
         executor.execution = self
         let context = WorkflowContext(self)
-        let execution = LoopBound(self)
+        let execution = LoopBound(self, to: executor.scheduler.loop)
         let input = run.input
         let body = definition.body
         task = Task(executorPreference: executor) {
@@ -189,6 +194,22 @@ final class RunExecution {
         return false
     }
 
+    /// The run's tasks wait, or a timer that they wait for has started.
+    func cameToRest() {
+        if openSleepCount > 0, openSleepCount == waits.count, openBodyCount == 0 { runtime.rested(self) }
+    }
+
+    /// True when nothing happens until a durable timer fires: the execution can be thrown away, replay brings it back.
+    var onlyWaitsForTimers: Bool {
+        guard isRunning, openSleepCount > 0, openSleepCount == waits.count, openBodyCount == 0, deliveries.isEmpty,
+            retries.isEmpty, executor.scheduler.isIdle(executor)
+        else { return false }
+        return waits.keys.allSatisfy { wait in
+            guard let position = UInt32(exactly: wait) else { return false }
+            return run.record(at: position)?.isPending == true
+        }
+    }
+
     func cancel(_ wait: WaitID) {
         switch waits.removeValue(forKey: wait) {
         case .record(let continuation): continuation.resume(throwing: CancellationError())
@@ -251,8 +272,8 @@ final class RunExecution {
             if case .applied(let result) = outcome, settle(self, result) == .settled { return }
             retry(after: runtime.proposalBackoff(failures: failures)) { execution in
                 // A copy whose fate was unknown may have been applied in the meantime.
-                if case .checkpoint(let checkpoint) = command, execution.isRecorded(checkpoint.position) {
-                    return execution.noteRecord(at: checkpoint.position)
+                if let position = command.recordedPosition, execution.isRecorded(position) {
+                    return execution.noteRecord(at: position)
                 }
                 execution.propose(command, failures: failures + 1, settle)
             }
@@ -298,6 +319,17 @@ final class RunExecution {
                 fail("\(refusal)")
             }
             return .settled
+        }
+    }
+}
+
+extension Command {
+    /// The place in the run's history that the command would fill.
+    fileprivate var recordedPosition: UInt32? {
+        switch self {
+        case .checkpoint(let checkpoint): checkpoint.position
+        case .timerStart(let timer): timer.position
+        default: nil
         }
     }
 }

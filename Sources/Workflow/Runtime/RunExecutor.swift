@@ -2,15 +2,6 @@ import DequeModule
 import Foundation
 import Prelude
 
-/// Takes a value that is confined to the loop into a task that runs on the loop.
-///
-/// Unchecked, because the compiler cannot see that a task whose executor preference is a `RunExecutor` runs on the
-/// thread of its loop. `WorkflowContext.enter` checks it wherever user code could break it.
-struct LoopBound<Value>: @unchecked Sendable {
-    let value: Value
-    init(_ value: Value) { self.value = value }
-}
-
 /// Runs the jobs of one run's tasks, first come first served, on the loop.
 ///
 /// A queue of its own makes two things possible that replay depends on. What the run's tasks do next depends only on
@@ -40,7 +31,7 @@ final class RunExecutor: TaskExecutor {
 /// Unchecked, because jobs may arrive from any thread (a step that comes back from another actor): what they touch
 /// is guarded by the lock. `pump` runs on the loop only.
 final class RunScheduler: @unchecked Sendable {
-    private let loop: any LoopExecutor
+    let loop: any LoopExecutor
     private let jobCountPerTurnMax: Int
     private let lock = NSLock()
     private var ready: Deque<RunExecutor> = []
@@ -65,6 +56,13 @@ final class RunScheduler: @unchecked Sendable {
         let isFirst = makeReady(executor)
         lock.unlock()
         if isFirst { schedulePump() }
+    }
+
+    /// True when nothing is under way in the run's tasks.
+    func isIdle(_ executor: RunExecutor) -> Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        return executor.items.isEmpty && !executor.isReady
     }
 
     /// True when the pump has to be scheduled. The lock is held.
@@ -104,6 +102,7 @@ final class RunScheduler: @unchecked Sendable {
                 case .cancel(let wait): executor.execution?.cancel(wait)
                 }
             } else if executor.execution?.deliverNext() != true {
+                executor.execution?.cameToRest()
                 return
             }
         }

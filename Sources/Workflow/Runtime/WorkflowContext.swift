@@ -23,7 +23,7 @@ public final class WorkflowContext: Sendable {
         workflowType = execution.run.type
         version = execution.run.version
         executor = execution.executor.asUnownedTaskExecutor()
-        self.execution = LoopBound(execution)
+        self.execution = LoopBound(execution, to: execution.executor.scheduler.loop)
     }
 
     // MARK: - Steps
@@ -137,6 +137,8 @@ public final class WorkflowContext: Sendable {
     public func sleep(for duration: Duration, _ key: String = "sleep") async throws {
         let execution = try enter()
         let position = try execution.claim(.timer, key)
+        execution.openSleepCount += 1
+        defer { execution.openSleepCount -= 1 }
         if !execution.isRecorded(position) {
             let timer = Command.TimerStart(
                 run: execution.id, epoch: execution.epoch, position: position, key: key,
@@ -198,6 +200,8 @@ public final class WorkflowContext: Sendable {
         _ body: (StepToken) async throws -> Payload
     ) async throws -> Outcome {
         var token = StepToken(run: execution.id, position: position, epoch: execution.epoch, attempt: 1)
+        execution.openBodyCount += 1
+        defer { execution.openBodyCount -= 1 }
         while true {
             do {
                 let value = try await StepScope.$isInside.withValue(true) { try await body(token) }

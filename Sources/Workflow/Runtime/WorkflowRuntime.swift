@@ -37,6 +37,10 @@ public final class WorkflowRuntime {
     private var queue: Deque<RunID> = []
     private var queued: Set<RunID> = []
     private var unregistered: Set<RunID> = []
+    /// Executions that only waited for timers when they were last looked at.
+    private var resting = SortedBuckets<RunID>()
+    /// Runs whose place went to another run while they only wait for timers.
+    private var parked: Set<RunID> = []
 
     /// Hears of what only this node can tell: why a run does not advance here.
     public var onMessage: ((RunID, String) -> Void)?
@@ -71,9 +75,11 @@ public final class WorkflowRuntime {
             case .execute(let run), .ended(let run), .ownerChanged(let run, _, _), .stalled(let run),
                 .forgotten(let run):
                 reconcile(run)
-            case .checkpointRecorded(let run, let position), .timerFired(let run, let position):
+            case .checkpointRecorded(let run, let position): executions[run]?.noteRecord(at: position)
+            case .timerFired(let run, let position):
                 executions[run]?.noteRecord(at: position)
-            case .timerStarted: break
+                if parked.contains(run) { reconcile(run) }
+            case .timerStarted(let run, _, _): executions[run]?.cameToRest()
             }
         }
         startQueued()
@@ -89,10 +95,7 @@ public final class WorkflowRuntime {
     /// Another machine takes the place of the one so far: the group's snapshot came from another node.
     public func replace(_ machine: WorkflowMachine) {
         // An execution has read from the machine that goes; replay on the new one brings it to the same place.
-        for run in executions.keys.sorted() { drop(run) }
-        queue.removeAll()
-        queued.removeAll()
-        unregistered.removeAll()
+        dropAll()
         self.machine = machine
         resume()
     }
@@ -109,20 +112,27 @@ public final class WorkflowRuntime {
     /// Ends every execution without a word to the cluster. Runs stay owned by this node until another takes over.
     public func stop() {
         isStopped = true
+        dropAll()
+    }
+
+    private func dropAll() {
         for run in executions.keys.sorted() { drop(run) }
         queue.removeAll()
         queued.removeAll()
         unregistered.removeAll()
+        parked.removeAll()
     }
 
     public var executingRunCount: Int { executions.count }
     public var queuedRunCount: Int { queued.count }
+    public var parkedRunCount: Int { parked.count }
 
     /// Why a run that this node owns does not execute here; nil when it does, or is none of this node's.
     public func waitingReason(of id: RunID) -> String? {
         if unregistered.contains(id), let run = machine.run(id) {
             return "workflow \"\(run.type)\" version \(run.version) is not registered on node \(node)"
         }
+        if parked.contains(id) { return "waits for a timer, without a place to execute" }
         return queued.contains(id) ? "waits for one of \(limits.executingRunCountMax) places to execute" : nil
     }
 
@@ -140,12 +150,13 @@ public final class WorkflowRuntime {
             drop(id)
         }
         unregistered.remove(id)
+        parked.remove(id)
         guard run != nil, queued.insert(id).inserted else { return }
         queue.append(id)
     }
 
     private func startQueued() {
-        while executions.count < max(1, limits.executingRunCountMax), let id = queue.popFirst() {
+        while !queue.isEmpty, makePlace(), let id = queue.popFirst() {
             queued.remove(id)
             guard let run = machine.run(id), isMine(run), executions[id] == nil else { continue }
             guard let definition = registry.definition(type: run.type, version: run.version) else {
@@ -161,7 +172,21 @@ public final class WorkflowRuntime {
     }
 
     private func drop(_ id: RunID) {
+        resting.remove(id)
         executions.removeValue(forKey: id)?.stop()
+    }
+
+    /// True when one more run can execute, if need be instead of one that only waits for its timers.
+    private func makePlace() -> Bool {
+        if executions.count < max(1, limits.executingRunCountMax) { return true }
+        while let id = resting.first {
+            resting.remove(id)
+            guard executions[id]?.onlyWaitsForTimers == true else { continue }
+            drop(id)
+            parked.insert(id)
+            return true
+        }
+        return false
     }
 
     // MARK: - Called by executions
@@ -170,6 +195,12 @@ public final class WorkflowRuntime {
     func lost(_ execution: RunExecution) {
         guard executions[execution.id] === execution else { return }
         drop(execution.id)
+        startQueued()
+    }
+
+    func rested(_ execution: RunExecution) {
+        guard executions[execution.id] === execution else { return }
+        resting.insert(execution.id)
         startQueued()
     }
 

@@ -50,13 +50,16 @@ final class LogCrashTests: XCTestCase {
         _ random: inout SeededRandom, _ model: inout LogModel
     ) -> LogModel? {
         for _ in 0..<Int.random(in: 0..<30, using: &random) {
-            let batch = source.batch(after: model)
+            // The log notes with the batch what it has been told is not needed any more.
+            let mark = source.compaction(after: model).map { [$0] } ?? []
+            if case .compacted(let id, let index, _) = mark.first { log.compact(id, upTo: index) }
+            let batch = source.batch(after: model.applying(mark))
             var result: Result<Void, StorageError>?
             log.append(batch) { result = $0 }
             if Int.random(in: 0..<40, using: &random) == 0 {
                 for _ in 0..<Int.random(in: 0..<4, using: &random) { fixture.work.step() }
                 if result == nil {
-                    let inFlight = model.applying(batch)
+                    let inFlight = model.applying(mark + batch)
                     Bool.random(using: &random) ? disk.crash() : disk.killProcess()
                     return inFlight
                 }
@@ -66,10 +69,7 @@ final class LogCrashTests: XCTestCase {
                 XCTFail("a batch failed without a fault")
                 return nil
             }
-            model.apply(batch)
-            if Int.random(in: 0..<3, using: &random) == 0 {
-                for (id, group) in model.groups { log.compact(id, upTo: group.start.index) }
-            }
+            model.apply(mark + batch)
             for _ in 0..<Int.random(in: 0..<3, using: &random) { fixture.work.step() }
         }
         switch Int.random(in: 0..<3, using: &random) {
@@ -138,7 +138,9 @@ final class LogCrashTests: XCTestCase {
         _ fixture: LogFixture, _ log: DurableLog, _ source: inout BatchSource, _ model: inout LogModel
     ) -> LogModel? {
         for _ in 0..<16 {
-            let batch = source.batch(after: model)
+            let mark = source.compaction(after: model).map { [$0] } ?? []
+            if case .compacted(let id, let index, _) = mark.first { log.compact(id, upTo: index) }
+            let batch = source.batch(after: model.applying(mark))
             var result = fixture.append(batch, to: log)
             if case .failure(.noSpace) = result { result = fixture.append(batch, to: log) }
             guard case .success = result else {
@@ -150,10 +152,9 @@ final class LogCrashTests: XCTestCase {
                     XCTFail("a batch after a failure did not fail with it")
                     return model
                 }
-                return model.applying(batch)
+                return model.applying(mark + batch)
             }
-            model.apply(batch)
-            for (id, group) in model.groups { log.compact(id, upTo: group.start.index) }
+            model.apply(mark + batch)
             fixture.work.runUntilIdle()
         }
         return nil

@@ -56,6 +56,18 @@ struct BatchSource {
         return records
     }
 
+    /// Now and then, a mark up to which a log can be compacted: to something that is committed.
+    mutating func compaction(after model: LogModel) -> LogRecord? {
+        guard chance(25) else { return nil }
+        for (id, group) in model.groups.sorted(by: { $0.key < $1.key }) {
+            let place = Int(group.hardState.commit.rawValue) - Int(group.start.index.rawValue)
+            guard place > 0, chance(50) else { continue }
+            let entry = group.entries[Int.random(in: 0..<place, using: &random)]
+            return .compacted(id, entry.index, entry.term)
+        }
+        return nil
+    }
+
     private mutating func pieces(of id: GroupID, _ group: RecoveredGroup) -> [LogRecord] {
         let state = group.hardState
         let term = max(state.term, group.last.term)
@@ -71,12 +83,7 @@ struct BatchSource {
             let commit = LogIndex(
                 UInt64.random(in: state.commit.rawValue...group.last.index.rawValue, using: &random))
             return [.hardState(id, HardState(term: term, vote: state.vote, commit: commit))]
-        case 80..<97:
-            // A log can be compacted up to what is committed.
-            let place = Int(state.commit.rawValue) - Int(group.start.index.rawValue)
-            guard place > 0 else { return [appended(id, group, term)] }
-            let entry = group.entries[Int.random(in: 0..<place, using: &random)]
-            return [.compacted(id, entry.index, entry.term)]
+        case 80..<97: return [appended(id, group, term)]
         default:
             let index = group.last.index + UInt64.random(in: 1...20, using: &random)
             let metadata = SnapshotMetadata(

@@ -107,28 +107,43 @@ final class ReplayTests: XCTestCase {
     /// every life, but never another way.
     func test_parallelBranchesReplayTheSameWay() throws {
         for seed in UInt64(1)...300 {
-            var random = SeededRandom(seed: seed)
-            let cluster = TestCluster(registry: mixture(Ledger(), Chance(seed: seed)))
-            var faults = SeededRandom(seed: seed ^ 0xFA)
-            cluster.fault = { _ in faults.next() % 16 == 0 ? .noLeader : nil }
-            cluster.losesAnswer = { _ in faults.next() % 16 == 0 }
-            let id = try cluster.startRun("mixture")
-            var owner: NodeID = 1
-            for _ in 0..<Int(random.next() % 6) {
-                var entries = Int(random.next() % 20)
-                cluster.run {
-                    entries -= 1
-                    return entries > 0
-                }
-                guard try !cluster.run(id).status.isEnded else { break }
-                cluster.crash(owner)
-                try cluster.restart(owner)
-                owner = NodeID(random.next() % 3 + 1)
-                try cluster.changeOwner(id, to: owner)
-            }
-            cluster.run()
+            let (cluster, id) = try faultyRun(seed: seed)
             try expectSound(cluster, id, "seed \(seed)")
         }
+    }
+
+    func test_theSameSeedGivesTheSameLog() throws {
+        for seed in UInt64(1)...20 {
+            let first = try faultyRun(seed: seed).0.log
+            let second = try faultyRun(seed: seed).0.log
+            XCTAssertEqual(first.map(\.0), second.map(\.0))
+            XCTAssertEqual(first.map(\.1), second.map(\.1))
+            XCTAssertEqual(first.map(\.2), second.map(\.2))
+        }
+    }
+
+    private func faultyRun(seed: UInt64) throws -> (TestCluster, RunID) {
+        var random = SeededRandom(seed: seed)
+        let cluster = TestCluster(registry: mixture(Ledger(), Chance(seed: seed)))
+        var faults = SeededRandom(seed: seed ^ 0xFA)
+        cluster.fault = { _ in faults.next() % 16 == 0 ? .noLeader : nil }
+        cluster.losesAnswer = { _ in faults.next() % 16 == 0 }
+        let id = try cluster.startRun("mixture")
+        var owner: NodeID = 1
+        for _ in 0..<Int(random.next() % 6) {
+            var entries = Int(random.next() % 20)
+            cluster.run {
+                entries -= 1
+                return entries > 0
+            }
+            guard try !cluster.run(id).status.isEnded else { break }
+            cluster.crash(owner)
+            try cluster.restart(owner)
+            owner = NodeID(random.next() % 3 + 1)
+            try cluster.changeOwner(id, to: owner)
+        }
+        cluster.run()
+        return (cluster, id)
     }
 
     func test_codeThatAsksForSomethingElseStallsTheRun() throws {

@@ -59,6 +59,8 @@ let package = Package(
         module("Raft", ["Prelude", collections]),
         module("Workflow", ["Prelude", collections, heaps]),
         module("Storage", ["Prelude", "Raft", "CSQLite", "CChecksum", collections]),
+        // Fake disks and work for the tests of several modules and for the simulator.
+        module("StorageTesting", ["Prelude", "Storage"]),
         module("Wire", ["Prelude", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages", collections, heaps]),
         module("Node", ["Prelude", "Raft", "Workflow", "Storage", "Wire", logging, collections]),
         module("Reactor", ["Prelude", "CUV", "CUVShims", collections, heaps]),
@@ -67,10 +69,17 @@ let package = Package(
             name: "raftoral", dependencies: ["Raftoral", arguments, logging],
             path: "Sources/CommandLine", swiftSettings: strict),
 
+        // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
+        .target(
+            name: "RaftTrace", dependencies: ["Prelude", "Raft"], path: "Tests/RaftTrace", swiftSettings: strict),
+        .executableTarget(
+            name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
+            swiftSettings: strict),
+
         tests(of: "Prelude"),
-        tests(of: "Raft"),
+        tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
-        tests(of: "Storage"),
+        tests(of: "Storage", ["Prelude", "Raft", "StorageTesting", "CChecksum"]),
         tests(of: "Wire"),
         tests(of: "Node"),
         tests(of: "Reactor"),

@@ -571,7 +571,7 @@ const ProtobufCMessageDescriptor raftoral__state__directory_member__descriptor =
   (ProtobufCMessageInit) raftoral__state__directory_member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__state__directory_state__field_descriptors[4] =
+static const ProtobufCFieldDescriptor raftoral__state__directory_state__field_descriptors[5] =
 {
   {
     "cluster_id",
@@ -621,17 +621,30 @@ static const ProtobufCFieldDescriptor raftoral__state__directory_state__field_de
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "removed_node_ids",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Raftoral__State__DirectoryState, n_removed_node_ids),
+    offsetof(Raftoral__State__DirectoryState, removed_node_ids),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__state__directory_state__field_indices_by_name[] = {
   0,   /* field[0] = cluster_id */
   3,   /* field[3] = group_ids */
   1,   /* field[1] = highest_node_id */
   2,   /* field[2] = members */
+  4,   /* field[4] = removed_node_ids */
 };
 static const ProtobufCIntRange raftoral__state__directory_state__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor raftoral__state__directory_state__descriptor =
 {
@@ -641,7 +654,7 @@ const ProtobufCMessageDescriptor raftoral__state__directory_state__descriptor =
   "Raftoral__State__DirectoryState",
   "raftoral.state",
   sizeof(Raftoral__State__DirectoryState),
-  4,
+  5,
   raftoral__state__directory_state__field_descriptors,
   raftoral__state__directory_state__field_indices_by_name,
   1,  raftoral__state__directory_state__number_ranges,

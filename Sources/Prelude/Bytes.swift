@@ -34,6 +34,9 @@ public struct ByteWriter: Sendable {
         bytes.append(contentsOf: value)
     }
 
+    /// The bytes alone, without a length.
+    public mutating func append(raw value: some Collection<UInt8>) { bytes.append(contentsOf: value) }
+
     public mutating func append(text value: String) { append(string: value.utf8) }
 }
 

@@ -33,6 +33,8 @@ public struct LogLimits: Sendable {
     /// A batch is written in one piece; what is more waits for the next.
     public var batchByteCountMax: UInt64 = 8 << 20
     public var snapshotByteCountMax: UInt64 = 1 << 30
+    /// Segments are filled with zeros ahead of time in pieces of this size.
+    public var fillByteCount: UInt64 = 1 << 20
 
     public init() {}
 }
@@ -48,8 +50,25 @@ public struct WireLimits: Sendable {
     public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
     /// From accept to the end of the client preface and its SETTINGS.
     public var handshakeTimeoutMilliseconds: UInt64 = 10_000
-    /// Output waiting in one connection beyond which its handlers are told to stop writing.
+    /// Output that the system has not taken yet beyond which a connection writes and reads no more.
     public var outputHighWatermarkByteCount = 4 << 20
+    /// Output waiting in one stream beyond which its handler is told to stop writing, until half of it is gone.
+    public var streamOutputHighWatermarkByteCount = 256 << 10
+    /// Output waiting in one stream beyond which the call fails: its handler did not stop writing.
+    public var streamOutputByteCountMax = 64 << 20
+    /// Received messages that are incomplete or not yet taken by their handlers, in one connection and in all
+    /// connections of one server or channel. A call that needs more fails.
+    public var inboundByteCountPerConnectionMax = 64 << 20
+    public var inboundByteCountMax = 512 << 20
+    /// Frames of a peer that cost work and bring none, above all RST_STREAM: as many at once, then so many per second.
+    public var unproductiveFrameBurstMax: UInt64 = 4096
+    public var unproductiveFramesPerSecondMax: UInt64 = 256
+    /// Calls of one channel that wait for a connection or for a free stream.
+    public var queuedCallCountMax = 16_384
+    public var connectTimeoutMilliseconds: UInt64 = 5_000
+    /// Between attempts to connect: doubled from the first to the last, and drawn from ±20 % around that.
+    public var reconnectBackoffMillisecondsMin: UInt64 = 50
+    public var reconnectBackoffMillisecondsMax: UInt64 = 2_000
 
     public init() {}
 }
@@ -64,8 +83,29 @@ public struct NodeLimits: Sendable {
     public var voterCountMax = 5
     /// Silence after which the leader hands the runs of a node to others.
     public var ownerFailureMilliseconds: UInt64 = 2_000
+    /// A snapshot is taken after this many applied entries, or after this many bytes of them.
     public var snapshotEntryCount: UInt64 = 50_000
+    public var snapshotByteCount: UInt64 = 64 << 20
+    /// Entries that stay in the log behind a snapshot, for followers that are a little behind.
     public var keptEntryCount: UInt64 = 10_000
+    /// A proposal that nothing was heard of for this long is proposed again.
+    public var proposalRetryMilliseconds: UInt64 = 3_000
+    public var readRetryMilliseconds: UInt64 = 500
+    /// Calls that wait for the end of a run.
+    public var pendingResultCountMax = 65_536
+    /// Raft messages that wait for one peer's connection beyond which new ones are dropped (Raft sends them again).
+    public var peerQueueByteCountMax = 32 << 20
+    /// Snapshots travel between nodes in parts of this size.
+    public var snapshotPartByteCount = 1 << 20
+    /// A learner whose log ends at most this many entries before the leader's may become a voter.
+    public var caughtUpEntryCount: UInt64 = 1_000
+    /// A silent reset of the leader's connection leads to an election after at most this time.
+    public var suspicionMilliseconds: UInt64 = 100
+    public var reconcileMilliseconds: UInt64 = 200
+    /// Ownership changes of one node that are under way at the same time.
+    public var claimBatchCountMax = 1024
+    /// Timers that a leader fires at the same time.
+    public var timerBatchCountMax = 1024
     public var shutdownGraceMilliseconds: UInt64 = 5_000
 
     public init() {}
@@ -81,6 +121,22 @@ public struct WorkflowLimits: Sendable {
     public var rememberedRequestCountMax = 100_000
     /// Out-of-order proposals of one life of one node that are remembered.
     public var originWindowCountMax = 131_072
+    /// One run with its input, records and result.
+    public var historyByteCountPerRunMax = 64 << 20
+    /// The text that says why a step or a run failed, or why a run stalls.
+    public var failureByteCountMax = 16 << 10
+    /// Ended runs that are remembered; the run that ended first is forgotten first.
+    public var endedCountMax = 200_000
+    public var endedByteCountMax = 256 << 20
+    public var variableCountMax = 1_000_000
+    /// Runs and variables together, beyond which starts, checkpoints and puts are refused.
+    public var stateByteCountMax = 768 << 20
+    /// Runs looked at for one page of a listing; a page may be shorter than asked for because of it.
+    public var listScanCountMax = 20_000
+    /// Runs that one node executes at the same time; the others wait for their turn.
+    public var executingRunCountMax = 10_000
+    /// Pieces of workflow code that are run in one go before the loop gets to do something else.
+    public var jobCountPerTurnMax = 4_096
 
     public init() {}
 }
@@ -138,10 +194,34 @@ extension Limits {
         try check(
             UInt64(workflow.originWindowCountMax) > UInt64(node.pendingProposalCountMax),
             "workflow.originWindowCountMax > node.pendingProposalCountMax")
+        try check(
+            workflow.payloadByteCountMax < workflow.historyByteCountPerRunMax,
+            "workflow.payloadByteCountMax < workflow.historyByteCountPerRunMax")
+        try check(
+            workflow.historyByteCountPerRunMax < workflow.endedByteCountMax,
+            "workflow.historyByteCountPerRunMax < workflow.endedByteCountMax")
+        try check(
+            workflow.endedByteCountMax < workflow.stateByteCountMax,
+            "workflow.endedByteCountMax < workflow.stateByteCountMax")
+        try check(
+            UInt64(workflow.stateByteCountMax) < log.snapshotByteCountMax,
+            "workflow.stateByteCountMax < log.snapshotByteCountMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
         try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
         try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
         try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")
     }
+}
+
+/// Bounds of the message codec, which takes no configuration.
+public enum CodecLimits {
+    /// A decoding may take this much memory for its structs, whatever the length of its input …
+    public static let decodingByteCountMin = 64 << 10
+    /// … and this much for each byte of input beyond. The smallest Raft entry that is ever sent asks for about 22.
+    public static let decodingByteCountPerInputByte = 32
+    /// What each thread keeps between messages.
+    public static let keptArenaByteCountMax = 4 << 20
+    /// Identifiers on the wire stay below 2^63, so that arithmetic on them cannot overflow.
+    public static let identifierMax = UInt64(Int64.max)
 }

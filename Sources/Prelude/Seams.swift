@@ -97,6 +97,20 @@ public enum NetworkError: Error, Equatable, Sendable {
     case closedLocally
 }
 
+extension NetworkError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .addressInUse(let address): "\(address) is in use"
+        case .permissionDenied(let address): "no permission for \(address)"
+        case .cannotResolve(let host, let reason): "cannot resolve \(host): \(reason)"
+        case .cannotListen(_, let reason), .cannotConnect(_, let reason), .broken(let reason): reason
+        case .timedOut: "timed out"
+        case .endOfStream: "closed by the other side"
+        case .closedLocally: "closed"
+        }
+    }
+}
+
 public protocol Network: AnyObject {
     /// Binds and listens; port 0 takes a free one, to be read back from the listener. The connections handed to
     /// `accept` are open and read nothing until they get a handler.

@@ -112,10 +112,15 @@ struct  Raftoral__State__DirectoryState
   Raftoral__State__DirectoryMember **members;
   size_t n_group_ids;
   uint64_t *group_ids;
+  /*
+   * spent for ever
+   */
+  size_t n_removed_node_ids;
+  uint64_t *removed_node_ids;
 };
 #define RAFTORAL__STATE__DIRECTORY_STATE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__state__directory_state__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0,NULL, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0,NULL, 0,NULL, 0,NULL }
 
 
 /* Raftoral__State__DirectoryCommand methods */

@@ -1,0 +1,49 @@
+# `make cluster` and `make test` are all that a fresh machine needs; they install what is missing.
+
+NODES ?= 3
+PORT ?= 5001
+RAFT_TESTDATA ?= ../shared/raft-testdata
+CONFIGURATION ?= release
+
+SWIFT_BUILD = swift build -c $(CONFIGURATION)
+
+.PHONY: help deps build test test-raft-conformance check format proto cluster cluster-stop failover clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 26
+
+deps: ## install the Debian packages that are missing
+	@scripts/deps.sh
+
+build: deps ## build the raftoral program (release)
+	@$(SWIFT_BUILD) --product raftoral
+
+cluster: build ## run NODES local nodes, a workflow on them, and show their status
+	@scripts/cluster.sh start $(NODES) $(PORT)
+
+cluster-stop: ## stop the local cluster and delete its data
+	@scripts/cluster.sh stop
+
+failover: build ## kill the leader of the local cluster in the middle of a workflow
+	@scripts/cluster.sh failover
+
+test: deps check ## everything that must hold before a commit lands
+	@scripts/test.sh
+
+test-raft-conformance: deps ## the data-driven cases of RAFT_TESTDATA against the Raft core
+	@RAFT_TESTDATA="$(RAFT_TESTDATA)" swift run --quiet raft-conformance
+
+check: deps ## import directions, formatting, forbidden calls, generated code
+	@scripts/check-imports.sh
+	@swift format lint --strict --recursive Sources Tests Package.swift
+	@scripts/generate-proto.sh --check
+	@echo "check: imports, formatting and generated code are in order"
+
+format: ## format all Swift sources
+	@swift format --in-place --recursive Sources Tests Package.swift
+
+proto: deps ## generate the C code of proto/ anew
+	@scripts/generate-proto.sh
+
+clean: ## delete all that was built
+	@rm -rf .build .venv .cluster

@@ -1,0 +1,103 @@
+import ArgumentParser
+import Foundation
+import Raftoral
+
+/// What every client command takes.
+struct ClientOptions: ParsableArguments {
+    @Option(name: [.short, .long], help: "Any node of the cluster: HOST:PORT.")
+    var address = HostPort(host: "127.0.0.1", port: 5001)
+
+    @Option(help: "table or json.")
+    var output: OutputFormat = .table
+
+    @Option(help: "Seconds to wait for an answer.")
+    var timeout: UInt64 = 15
+}
+
+enum OutputFormat: String, ExpressibleByArgument { case table, json }
+
+/// A command that asks a node something.
+protocol ClientCommand: ParsableCommand {
+    var options: ClientOptions { get }
+    func run(_ client: ClusterClient) async throws(ClientFailure)
+}
+
+/// Why a client command failed, for people.
+struct ClientFailure: Error {
+    var text: String
+    /// The same call may succeed a little later.
+    var mayPass = false
+
+    init(_ text: String) { self.text = text }
+
+    init(_ status: GRPCStatus, at address: HostPort) {
+        let hint =
+            switch status.code {
+            case .unavailable:
+                "\n  • Check that a node runs at \(address); --address names another one."
+                    + "\n  • 'raftoral cluster status' tells whether the cluster has a leader."
+            case .deadlineExceeded: "\n  • The node did not answer in time: try again, or raise --timeout."
+            case .notFound: "\n  • 'raftoral workflow list' shows what there is."
+            case .alreadyExists: "\n  • Choose another id, or leave it out to have one made."
+            case .resourceExhausted: "\n  • The node has too much to do, or too little space: try again later."
+            default: ""
+            }
+        mayPass = status.code == .unavailable
+        text = "\(status.message.isEmpty ? "\(status.code)" : status.message)\(hint)"
+    }
+}
+
+/// Typed calls with the command's time limit.
+struct ClusterClient {
+    let seams: Seams
+    let options: ClientOptions
+
+    func call<Request: WireMessage, Response: WireMessage>(
+        _ path: String, _ request: Request, _ response: Response.Type, at address: HostPort? = nil,
+        waits: Bool = false
+    ) async throws(ClientFailure) -> Response {
+        let target = address ?? options.address
+        let client = NodeClient(
+            seams: seams, limits: Limits().wire, target: target, random: SeededRandom(seed: seams.randomSeed))
+        defer { client.close() }
+        do throws(GRPCStatus) {
+            return try await client.call(path, request, response, timeout: waits ? nil : .seconds(options.timeout))
+        } catch {
+            throw ClientFailure(error, at: target)
+        }
+    }
+}
+
+extension ClusterClient {
+    func pause(_ time: Nanoseconds) async {
+        await withCheckedContinuation { continuation in
+            _ = seams.clock.schedule(after: time) { continuation.resume() }
+        }
+    }
+}
+
+extension ClientCommand {
+    func run() throws {
+        let loop = try EventLoop()
+        let seams = loop.seams(disk: FileDisk(), randomSeed: SystemRandomNumberGenerator.seed())
+        let work = LoopBound((command: self, client: ClusterClient(seams: seams, options: options)), to: loop)
+        let outcome = Outcome()
+        let result = LoopBound(outcome, to: loop)
+        loop.start {
+            do throws(ClientFailure) {
+                try await work.value.command.run(work.value.client)
+            } catch {
+                result.value.failure = error
+            }
+            loop.stop()
+        }
+        loop.run()
+        loop.close()
+        if let failure = outcome.failure {
+            Console.error("✗ \(failure.text)")
+            throw ExitCode(1)
+        }
+    }
+}
+
+private final class Outcome { var failure: ClientFailure? }

@@ -1,0 +1,141 @@
+import ArgumentParser
+import Foundation
+import Raftoral
+
+struct ClusterCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cluster", abstract: "Look at the cluster and change it.",
+        subcommands: [Status.self, Remove.self, TransferLeader.self])
+
+    struct Status: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Show every node of the cluster.")
+        @OptionGroup var options: ClientOptions
+
+        func run(_ client: ClusterClient) async throws(ClientFailure) {
+            let asked = try await client.call(
+                ClusterServicePath.status, ClusterStatusRequest(), ClusterStatusResponse.self)
+            if options.output == .json { return Console.json(ClusterView(asked)) }
+            var rows: [[String]] = []
+            for member in asked.members {
+                let own = await ownStatus(of: member, asked, client)
+                for group in asked.groups { rows.append(row(member, group, own: own, asked)) }
+            }
+            Console.out("cluster \(asked.clusterID), asked node \(asked.nodeID) at \(asked.address)")
+            Console.table(
+                ["ID", "ADDRESS", "GROUP", "ROLE", "MEMBER", "LAST CONTACT", "TERM", "APPLIED", "DIGEST"], rows)
+        }
+
+        /// A node's own word; nil when it does not answer.
+        private func ownStatus(
+            of member: ClusterMember, _ asked: ClusterStatusResponse, _ client: ClusterClient
+        ) async -> ClusterStatusResponse? {
+            if member.nodeID == asked.nodeID { return asked }
+            guard let address = HostPort(member.address) else { return nil }
+            var quick = client.options
+            quick.timeout = min(2, quick.timeout)
+            return try? await ClusterClient(seams: client.seams, options: quick).call(
+                ClusterServicePath.status, ClusterStatusRequest(), ClusterStatusResponse.self, at: address)
+        }
+
+        private func row(
+            _ member: ClusterMember, _ group: GroupStatus, own: ClusterStatusResponse?, _ asked: ClusterStatusResponse
+        ) -> [String] {
+            let replica = group.replicas.first { $0.nodeID == member.nodeID }
+            let mine = own?.groups.first { $0.groupID == group.groupID }
+            let contact =
+                switch replica?.lastContactMilliseconds {
+                case nil, -1: "-"
+                case 0 where member.nodeID == asked.nodeID: "asked"
+                case let milliseconds?: "\(milliseconds) ms"
+                }
+            return [
+                "\(member.nodeID)", member.address, "\(group.groupID)",
+                mine.map { StartReport.text($0.role) } ?? "no answer",
+                replica.map { $0.isVoter ? "voter" : "learner" } ?? "joining", contact,
+                mine.map { "\($0.term)" } ?? "-",
+                mine.map { "\($0.appliedIndex)" } ?? "-", mine?.appliedDigest ?? "-",
+            ]
+        }
+    }
+
+    struct Remove: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Remove a node for ever.")
+        @OptionGroup var options: ClientOptions
+        @Argument(help: "The node's id.") var node: UInt64
+
+        func run(_ client: ClusterClient) async throws(ClientFailure) {
+            _ = try await client.call(
+                ClusterServicePath.remove, RemoveRequest(nodeID: NodeID(node)), RemoveResponse.self)
+            Console.out("node \(node) is removed")
+        }
+    }
+
+    struct TransferLeader: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Hand the leadership of a group to a node.")
+        @OptionGroup var options: ClientOptions
+        @Argument(help: "The node's id.") var node: UInt64
+        @Option(help: "The group.") var group: UInt64 = GroupID.firstWorkflows.rawValue
+
+        func run(_ client: ClusterClient) async throws(ClientFailure) {
+            _ = try await client.call(
+                ClusterServicePath.transferLeader,
+                TransferLeaderRequest(groupID: GroupID(group), nodeID: NodeID(node)), TransferLeaderResponse.self)
+            Console.out("asked the leader of group \(group) to hand over to node \(node)")
+        }
+    }
+}
+
+private struct ClusterView: Encodable {
+    struct Member: Encodable {
+        var nodeID: UInt64
+        var address: String
+    }
+
+    struct Replica: Encodable {
+        var nodeID: UInt64
+        var voter: Bool
+        var matchIndex: UInt64
+        var recentlyActive: Bool
+        var lastContactMilliseconds: Int64
+    }
+
+    struct Group: Encodable {
+        var groupID: UInt64
+        var role: String
+        var term: UInt64
+        var leaderNodeID: UInt64
+        var commitIndex: UInt64
+        var appliedIndex: UInt64
+        var firstIndex: UInt64
+        var lastIndex: UInt64
+        var appliedDigest: String
+        var replicas: [Replica]
+    }
+
+    var nodeID: UInt64
+    var clusterID: String
+    var address: String
+    var version: String
+    var members: [Member]
+    var groups: [Group]
+
+    init(_ status: ClusterStatusResponse) {
+        nodeID = status.nodeID.rawValue
+        clusterID = status.clusterID
+        address = status.address
+        version = status.version
+        members = status.members.map { Member(nodeID: $0.nodeID.rawValue, address: $0.address) }
+        groups = status.groups.map { group in
+            Group(
+                groupID: group.groupID.rawValue, role: StartReport.text(group.role), term: group.term.rawValue,
+                leaderNodeID: group.leaderNodeID.rawValue, commitIndex: group.commitIndex.rawValue,
+                appliedIndex: group.appliedIndex.rawValue, firstIndex: group.firstIndex.rawValue,
+                lastIndex: group.lastIndex.rawValue, appliedDigest: group.appliedDigest,
+                replicas: group.replicas.map {
+                    Replica(
+                        nodeID: $0.nodeID.rawValue, voter: $0.isVoter, matchIndex: $0.matchIndex.rawValue,
+                        recentlyActive: $0.isRecentlyActive, lastContactMilliseconds: $0.lastContactMilliseconds)
+                })
+        }
+    }
+}

@@ -1,0 +1,40 @@
+import Foundation
+import Logging
+
+/// One line per event on standard error, as text or as JSON.
+struct LineLogHandler: LogHandler {
+    var logLevel: Logger.Level
+    var metadata: Logger.Metadata = [:]
+    let label: String
+    let format: LogFormat
+
+    static func install(level: Logger.Level, format: LogFormat) {
+        LoggingSystem.bootstrap { label in LineLogHandler(logLevel: level, label: label, format: format) }
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        let all = metadata.merging(event.metadata ?? [:]) { _, newer in newer }
+        let time = Date().formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
+        switch format {
+        case .text:
+            let pairs = all.sorted { $0.key < $1.key }.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
+            Console.error("\(time) \(event.level) \(event.message)\(pairs)")
+        case .json:
+            var fields = ["time": time, "level": "\(event.level)", "message": "\(event.message)", "logger": label]
+            for (key, value) in all { fields[fields[key] == nil ? key : "field.\(key)"] = "\(value)" }
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+            if let data = try? encoder.encode(fields) { Console.error(String(decoding: data, as: UTF8.self)) }
+        }
+    }
+
+    private static func quoted(_ value: String) -> String {
+        let isPlain = !value.isEmpty && value.allSatisfy { !$0.isWhitespace && $0 != "\"" && $0 != "=" }
+        return isPlain ? value : "\"" + value.replacing("\n", with: "\\n").replacing("\"", with: "\\\"") + "\""
+    }
+}

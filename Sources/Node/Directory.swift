@@ -1,0 +1,98 @@
+import Prelude
+import Wire
+import Workflow
+
+/// What group 0 answered.
+enum DirectoryResult: Equatable, Sendable {
+    case added(NodeID)
+    case done
+    case idInUse(NodeID)
+    case unknownNode(NodeID)
+    case lastNode
+    case idsExhausted
+}
+
+/// Group 0: who is in the cluster, under which address, and which ids are spent.
+///
+/// Ids are assigned here, in log order, so that two nodes that join at the same moment get different ones, and an id
+/// is never used twice, not even after its node was removed.
+final class DirectoryMachine: ReplicatedMachine {
+    static let highestAssignableID = NodeID(1 << 48)
+    static let heardIDDistanceMax: UInt64 = 1024
+
+    private(set) var state: DirectoryState
+
+    init() { state = DirectoryState() }
+
+    init(clusterID: String, firstNode: NodeID, address: String, groups: [GroupID]) {
+        state = DirectoryState(
+            clusterID: clusterID, highestNodeID: firstNode,
+            members: [DirectoryMember(nodeID: firstNode, address: address)], groupIDs: groups)
+    }
+
+    func apply(_ payload: ArraySlice<UInt8>, _ entry: AppliedEntry) -> (result: AppliedResult, effects: [Effect]) {
+        do throws(DecodingFailure) {
+            return (.directory(apply(try DirectoryCommand(decoding: Array(payload)))), [])
+        } catch {
+            return (.undecodable(error.description), [])
+        }
+    }
+
+    private func apply(_ command: DirectoryCommand) -> DirectoryResult {
+        switch command {
+        case .add(let add): return self.add(add)
+        case .remove(let remove): return self.remove(remove.nodeID)
+        case .setAddress(let change):
+            guard let place = state.members.firstIndex(where: { $0.nodeID == change.nodeID }) else {
+                return .unknownNode(change.nodeID)
+            }
+            state.members[place].address = change.address
+            return .done
+        }
+    }
+
+    private func add(_ add: DirectoryCommand.Add) -> DirectoryResult {
+        // The same request again, for example because its answer was lost: the same id.
+        if !add.requestID.isEmpty, let known = state.members.first(where: { $0.requestID == add.requestID }) {
+            return .added(known.nodeID)
+        }
+        let id = add.nodeID == .none ? nextID(above: add.aboveNodeID) : add.nodeID
+        guard id <= Self.highestAssignableID else { return .idsExhausted }
+        guard member(id) == nil, !state.removedNodeIDs.contains(id) else { return .idInUse(id) }
+        state.highestNodeID = max(state.highestNodeID, id)
+        state.members.append(DirectoryMember(nodeID: id, address: add.address, requestID: add.requestID))
+        state.members.sort { $0.nodeID < $1.nodeID }
+        return .added(id)
+    }
+
+    /// What a joiner heard elsewhere counts only when it is near to what the log says: one lying answer must not
+    /// spend the whole range of ids.
+    private func nextID(above heard: NodeID) -> NodeID {
+        let highest = state.highestNodeID
+        let floor = heard.rawValue <= highest.rawValue + Self.heardIDDistanceMax ? max(highest, heard) : highest
+        return NodeID(floor.rawValue + 1)
+    }
+
+    private func remove(_ node: NodeID) -> DirectoryResult {
+        guard let place = state.members.firstIndex(where: { $0.nodeID == node }) else { return .unknownNode(node) }
+        guard state.members.count > 1 else { return .lastNode }
+        state.members.remove(at: place)
+        state.removedNodeIDs.append(node)
+        state.removedNodeIDs.sort()
+        return .done
+    }
+
+    func member(_ node: NodeID) -> DirectoryMember? { state.members.first { $0.nodeID == node } }
+
+    func isRemoved(_ node: NodeID) -> Bool { state.removedNodeIDs.contains(node) }
+
+    func snapshot() -> [UInt8] { state.encoded() }
+
+    func restore(_ snapshot: [UInt8]) throws(MalformedBytes) {
+        do {
+            state = try DirectoryState(decoding: snapshot)
+        } catch {
+            throw MalformedBytes(offset: 0, expected: "a directory (\(error.description))")
+        }
+    }
+}

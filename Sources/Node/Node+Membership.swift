@@ -1,0 +1,96 @@
+import Prelude
+import Raft
+import Wire
+import Workflow
+
+// The directory (group 0) says who is in the cluster. The leader of every group brings the configuration of its group
+// there, one change at a time, by looking at what is, not at what happened: a lost change is made on the next look.
+
+extension Node {
+    func reconcile(now: Nanoseconds) {
+        if directory.isRemoved(id) { return stop(because: .removed(id)) }
+        keepOwnAddress()
+        for group in groups where group.isLeader {
+            reconcileConfiguration(of: group, now: now)
+        }
+        for group in groups where group.machine is WorkflowGroupMachine {
+            claimOwnRuns(in: group)
+            if group.isLeader { reassignRuns(of: group, now: now) }
+        }
+    }
+
+    private func reconcileConfiguration(of group: RaftGroup, now: Nanoseconds) {
+        let configuration = group.configuration
+        guard configuration.votersOutgoing.isEmpty, !group.hasConfChangeUnderWay else { return }
+        guard let change = nextChange(for: group, configuration, now: now) else { return }
+        do {
+            try group.proposeConfChange(change)
+            logger.info(
+                "changing configuration", metadata: ["group": "\(group.id)", "change": "\(change.kind) \(change.node)"])
+            requestTurn()
+        } catch {
+            // A transfer under way or too much that is not committed: the next look tries again.
+            logger.debug("configuration change put off", metadata: ["group": "\(group.id)", "reason": "\(error)"])
+        }
+    }
+
+    private func nextChange(for group: RaftGroup, _ configuration: ConfState, now: Nanoseconds) -> ConfChangeSingle? {
+        let known = Set(group.members)
+        if let removed = group.members.first(where: { directory.isRemoved($0) }) {
+            return ConfChangeSingle(kind: .remove, node: removed)
+        }
+        if let missing = directory.state.members.first(where: { !known.contains($0.nodeID) }) {
+            return ConfChangeSingle(kind: .addLearner, node: missing.nodeID)
+        }
+        guard configuration.voters.count < limits.node.voterCountMax else { return nil }
+        let ready = configuration.learners.sorted().first {
+            group.isCaughtUp($0, limits: limits.node) && isAlive($0, now)
+        }
+        return ready.map { ConfChangeSingle(kind: .addVoter, node: $0) }
+    }
+
+    /// Heard of lately, by this node.
+    func isAlive(_ node: NodeID, _ now: Nanoseconds) -> Bool {
+        if node == id { return true }
+        guard let heard = lastHeard[node] else { return false }
+        return now < heard + .milliseconds(limits.node.ownerFailureMilliseconds)
+    }
+
+    func noteConfiguration(of group: RaftGroup) {
+        if group.id == .directory { links.retain { directory.member($0) != nil || group.members.contains($0) } }
+    }
+
+    /// A node that was started with another address tells the cluster.
+    private func keepOwnAddress() {
+        guard let group = groups[.directory], let member = directory.member(id), group.leader != .none,
+            member.address != advertisedAddress.description, group.proposals.count == 0
+        else { return }
+        let change = DirectoryCommand.SetAddress(nodeID: id, address: advertisedAddress.description)
+        propose(DirectoryCommand.setAddress(change).encoded(), to: group) { _ in }
+    }
+
+    // MARK: - Losing the leader
+
+    /// A peer's connection to us is gone. When it was the leader's, we do not wait for the election timeout: we forget
+    /// it, so that we grant pre-votes, and stand for election after a short random time. Pre-vote makes a false alarm
+    /// harmless: whoever still hears the leader refuses.
+    func noteLostStream(from peer: NodeID) {
+        for group in groups where group.leader == peer && !group.isLeader {
+            guard (try? group.core.forgetLeader()) != nil, group.isVoter else { continue }
+            let delay = UInt64.random(in: 1...limits.node.suspicionMilliseconds, using: &random)
+            _ = seams.clock.schedule(after: .milliseconds(delay)) { [weak self, weak group] in
+                guard let self, let group, phase == .running, group.leader == .none else { return }
+                try? group.core.campaign()
+                requestTurn()
+            }
+        }
+        requestTurn()
+    }
+}
+
+extension RaftGroup {
+    func isCaughtUp(_ node: NodeID, limits: NodeLimits) -> Bool {
+        guard let progress = progress(of: node), progress.recentActive else { return false }
+        return progress.match > 0 && progress.match + limits.caughtUpEntryCount >= core.lastIndex
+    }
+}

@@ -1,0 +1,389 @@
+import Logging
+import Prelude
+import Raft
+import Storage
+import Wire
+import Workflow
+
+/// What `Node.start` has put together before there is a node.
+struct NodeParts {
+    var configuration: NodeConfiguration
+    var seams: Seams
+    var logger: Logger
+    var identity: NodeIdentity
+    var advertisedAddress: HostPort
+    var server: GRPCServer
+    var listener: any Listener
+    var dataDirectory: DataDirectory
+    var log: DurableLog
+    var snapshots: SnapshotStore
+    var groups: [RaftGroup]
+    var directory: DirectoryMachine
+    var registry: WorkflowRegistry
+}
+
+extension Node {
+    /// Starts a node: resumes what the data directory holds, or bootstraps, or joins. Call it on the loop.
+    ///
+    /// Returns once the node serves; after a bootstrap it leads its cluster, after a join it has heard of the leader
+    /// unless that takes too long.
+    public static func start(
+        _ configuration: NodeConfiguration, seams: Seams, registry: WorkflowRegistry, logger: Logger,
+        report: @escaping (StartEvent) -> Void = { _ in }
+    ) async throws(NodeError) -> Node {
+        do { try configuration.limits.validate() } catch { throw .invalidLimits(error) }
+        let starter = try NodeStarter(configuration, seams: seams, registry: registry, logger: logger, report: report)
+        do {
+            return try await starter.start()
+        } catch {
+            starter.abandon()
+            throw error
+        }
+    }
+}
+
+/// Walks through the start of one node.
+private final class NodeStarter {
+    private let configuration: NodeConfiguration
+    private let seams: Seams
+    private let registry: WorkflowRegistry
+    private let logger: Logger
+    private let report: (StartEvent) -> Void
+    private let dataDirectory: DataDirectory
+    private let server: GRPCServer
+    private let listener: any Listener
+    private let gate = Gate()
+    private var random: SeededRandom
+
+    /// Until the node serves, whoever connects is turned away at once and tries again.
+    private final class Gate { var isOpen = false }
+
+    init(
+        _ configuration: NodeConfiguration, seams: Seams, registry: WorkflowRegistry, logger: Logger,
+        report: @escaping (StartEvent) -> Void
+    ) throws(NodeError) {
+        self.configuration = configuration
+        self.seams = seams
+        self.registry = registry
+        self.logger = logger
+        self.report = report
+        random = SeededRandom(seed: seams.randomSeed)
+        do {
+            dataDirectory = try DataDirectory.open(configuration.dataDirectory, disk: seams.disk)
+        } catch {
+            throw .storage(error)
+        }
+        do {
+            guard dataDirectory.identity != nil || configuration.bootstrap || !configuration.peers.isEmpty else {
+                throw NodeError.nothingToDo
+            }
+            let server = GRPCServer(clock: seams.clock, turns: seams.turns, limits: configuration.limits.wire)
+            self.server = server
+            listener = try seams.network.listen(on: configuration.address) { [gate] connection in
+                if gate.isOpen { server.accept(connection) } else { connection.close() }
+            }
+        } catch let error as NetworkError {
+            dataDirectory.close()
+            throw .cannotBind(error)
+        } catch {
+            dataDirectory.close()
+            throw .nothingToDo
+        }
+    }
+
+    func abandon() {
+        listener.close()
+        dataDirectory.close()
+    }
+
+    func start() async throws(NodeError) -> Node {
+        let advertised = configuration.advertised(bound: listener.address)
+        if let identity = dataDirectory.identity, !identity.groups.isEmpty {
+            let mode = StartMode.resume(bootstrapFlagIgnored: configuration.bootstrap)
+            report(.starting(address: listener.address, mode: mode))
+            report(.nodeID(identity.nodeID, assigned: .own))
+            return try await serve(identity, advertised, try openStorage(), members: nil)
+        }
+        return configuration.bootstrap ? try await bootstrap(advertised) : try await join(advertised)
+    }
+
+    // MARK: - Storage
+
+    private struct OpenedStorage {
+        var log: DurableLog
+        var recovered: [GroupID: RecoveredGroup]
+        var snapshots: SnapshotStore
+    }
+
+    private func openStorage() throws(NodeError) -> OpenedStorage {
+        do {
+            let (log, recovered) = try DurableLog.open(
+                directory: dataDirectory.logPath, disk: seams.disk, work: seams.work, limits: configuration.limits.log)
+            let snapshots = try SnapshotStore(
+                directory: dataDirectory.snapshotsPath, disk: seams.disk, work: seams.work,
+                limits: configuration.limits.log)
+            return OpenedStorage(log: log, recovered: recovered, snapshots: snapshots)
+        } catch {
+            throw .storage(error)
+        }
+    }
+
+    private func save(_ identity: NodeIdentity) throws(NodeError) {
+        do { try dataDirectory.saveIdentity(identity) } catch { throw .storage(error) }
+    }
+
+    // MARK: - Bootstrap
+
+    private func bootstrap(_ advertised: HostPort) async throws(NodeError) -> Node {
+        let id = configuration.nodeID ?? 1
+        guard id != .none, id <= DirectoryMachine.highestAssignableID else {
+            throw .joinRefused(reason: "node ids are from 1 to \(DirectoryMachine.highestAssignableID)")
+        }
+        report(.starting(address: listener.address, mode: .bootstrap))
+        report(.nodeID(id, assigned: .bootstrap))
+        // Without groups until they have all begun: a crash in between leads here again.
+        var identity = NodeIdentity(
+            clusterID: makeToken(), nodeID: id, incarnation: 0, advertisedAddress: advertised.description, groups: [])
+        try save(identity)
+        var opened = try openStorage()
+        let groups: [GroupID] = [.directory, .firstWorkflows]
+        for group in groups {
+            let machine: any ReplicatedMachine =
+                group == .directory
+                ? DirectoryMachine(
+                    clusterID: identity.clusterID, firstNode: id, address: advertised.description, groups: groups)
+                : WorkflowGroupMachine(group: group, limits: configuration.limits.workflow)
+            try await write(firstSnapshotOf: group, machine, voter: id, &opened)
+        }
+        identity.groups = groups
+        try save(identity)
+        return try await serve(identity, advertised, opened, members: 1)
+    }
+
+    /// Every group begins with a snapshot at index 1 that names its first voter.
+    private func write(
+        firstSnapshotOf group: GroupID, _ machine: any ReplicatedMachine, voter: NodeID, _ opened: inout OpenedStorage
+    ) async throws(NodeError) {
+        let metadata = SnapshotMetadata(index: 1, term: 1, confState: ConfState(voters: [voter]))
+        let snapshot = Snapshot(
+            metadata: metadata, data: GroupSnapshot(digest: 0, machine: machine.snapshot()).encoded())
+        let hardState = HardState(term: 1, vote: .none, commit: 1)
+        let snapshots = opened.snapshots
+        let saved = await withCheckedContinuation { continuation in
+            snapshots.save(group, snapshot) { continuation.resume(returning: $0) }
+        }
+        if case .failure(let error) = saved { throw .storage(error) }
+        try await append([.snapshot(group, metadata), .hardState(group, hardState)], to: opened.log)
+        opened.recovered[group] = RecoveredGroup(
+            hardState: hardState, snapshot: metadata, start: LogPoint(index: metadata.index, term: metadata.term))
+    }
+
+    private func makeToken() -> String {
+        let high = UInt64.random(in: 0 ... .max, using: &random)
+        let low = UInt64.random(in: 0 ... .max, using: &random)
+        return String(high, radix: 36) + String(low, radix: 36)
+    }
+
+    // MARK: - Join
+
+    private func join(_ advertised: HostPort) async throws(NodeError) -> Node {
+        report(.starting(address: listener.address, mode: .join))
+        let peers = configuration.peers
+        report(.discovering(peers: peers))
+        let deadline = seams.clock.now + .seconds(configuration.discoveryTimeoutSeconds)
+        let discovery = Discovery(seams: seams, limits: configuration.limits)
+        let found = await discovery.ask(
+            peers.filter { $0 != advertised }, until: deadline,
+            report: { [report] answer in
+                switch answer.result {
+                case .success(let peer): report(.discovered(peer))
+                case .failure(let status): report(.discoveryFailed(peer: answer.peer, reason: status.message))
+                }
+            },
+            isEnough: { $0.contains { $0.role == .leader || $0.leaderAddress != nil } })
+        guard !found.isEmpty else {
+            throw .noPeersFound(peers: peers, timeoutSeconds: configuration.discoveryTimeoutSeconds)
+        }
+        guard Set(found.map(\.clusterID)).count == 1 else {
+            throw .joinRefused(reason: "the peers belong to different clusters")
+        }
+        let answer = try await askToJoin(found, advertised, discovery, deadline: deadline)
+        let identity = NodeIdentity(
+            clusterID: answer.clusterID, nodeID: answer.nodeID, incarnation: 0,
+            advertisedAddress: advertised.description, groups: answer.groupIDs)
+        try save(identity)
+        report(.nodeID(answer.nodeID, assigned: configuration.nodeID == nil ? .assigned : .configured))
+        let opened = try openStorage()
+        guard opened.recovered.isEmpty else {
+            throw .joinRefused(
+                reason: "\(configuration.dataDirectory) holds the beginning of another cluster: empty it first")
+        }
+        return try await serve(identity, advertised, opened, members: answer.members.count)
+    }
+
+    /// Any member puts the request through the log; the leader is asked first, because it is nearest to it.
+    private func askToJoin(
+        _ found: [DiscoveredPeer], _ advertised: HostPort, _ discovery: Discovery, deadline: Nanoseconds
+    ) async throws(NodeError) -> JoinResponse {
+        let request = JoinRequest(
+            address: advertised.description, nodeID: configuration.nodeID ?? .none, requestID: makeToken(),
+            highestKnownNodeID: NodeID(nextNodeID(found).rawValue - 1))
+        let leaders = found.filter { $0.role == .leader }.map(\.address) + found.compactMap(\.leaderAddress)
+        let targets = leaders + found.map(\.address)
+        var attempt = 0
+        while true {
+            let target = targets[attempt % targets.count]
+            let timeout = Nanoseconds.milliseconds(configuration.limits.node.proposalTimeoutMilliseconds)
+            let client = discovery.client(target)
+            defer { client.close() }
+            do throws(GRPCStatus) {
+                return try await client.call(ClusterServicePath.join, request, JoinResponse.self, timeout: timeout)
+            } catch {
+                if error.code == .alreadyExists { throw .nodeIDExists(request.nodeID, peer: target.description) }
+                let isPassing = [.unavailable, .deadlineExceeded, .resourceExhausted].contains(error.code)
+                guard isPassing, seams.clock.now < deadline else { throw .joinRefused(reason: error.message) }
+            }
+            attempt += 1
+            await discovery.pause(Discovery.firstBackoff)
+        }
+    }
+
+    // MARK: - Serve
+
+    private func serve(
+        _ identity: NodeIdentity, _ advertised: HostPort, _ opened: OpenedStorage, members: Int?
+    ) async throws(NodeError) -> Node {
+        var identity = identity
+        do {
+            identity.incarnation = try dataDirectory.beginIncarnation() ?? identity.incarnation
+        } catch {
+            throw .storage(error)
+        }
+        var opened = opened
+        let recoveries = try await recover(identity.groups, &opened)
+        let directory = DirectoryMachine()
+        let groups = try makeGroups(identity, directory, recoveries)
+        report(.clusterNodes(members ?? max(1, directory.state.members.count)))
+        let node = Node(
+            NodeParts(
+                configuration: configuration, seams: seams, logger: logger, identity: identity,
+                advertisedAddress: advertised, server: server, listener: listener, dataDirectory: dataDirectory,
+                log: opened.log, snapshots: opened.snapshots, groups: groups, directory: directory,
+                registry: registry))
+        node.startRuntimes()
+        node.registerServices()
+        node.begin()
+        gate.isOpen = true
+        // A single voter need not wait for an election timeout.
+        for group in groups where group.configuration.voters == [identity.nodeID] { try? group.core.campaign() }
+        let patience = seams.clock.now + .milliseconds(configuration.limits.node.proposalTimeoutMilliseconds)
+        let isNew = members != nil
+        await node.wait(until: patience) {
+            !isNew || node.groups.allSatisfy { $0.leader != .none && $0.appliedIndex > 0 }
+        }
+        report(.clusterInitialised)
+        report(.listening(listener.address))
+        report(.runtimeReady)
+        return node
+    }
+
+    private func makeGroups(
+        _ identity: NodeIdentity, _ directory: DirectoryMachine, _ recoveries: [GroupID: GroupRecovery]
+    ) throws(NodeError) -> [RaftGroup] {
+        var groups: [RaftGroup] = []
+        for id in identity.groups.sorted() {
+            let machine: any ReplicatedMachine =
+                id == .directory
+                ? directory : WorkflowGroupMachine(group: id, limits: configuration.limits.workflow)
+            groups.append(
+                try RaftGroup(
+                    id: id, node: identity.nodeID, incarnation: identity.incarnation,
+                    recovered: recoveries[id] ?? GroupRecovery(),
+                    machine: machine, limits: configuration.limits, random: SeededRandom(seed: random.next())))
+        }
+        return groups
+    }
+
+    // MARK: - Recovery
+
+    private func recover(
+        _ groups: [GroupID], _ opened: inout OpenedStorage
+    ) async throws(NodeError) -> [GroupID: GroupRecovery] {
+        var recoveries: [GroupID: GroupRecovery] = [:]
+        for group in groups {
+            let snapshot: Snapshot?
+            do { snapshot = try opened.snapshots.load(group) } catch { throw .storage(error) }
+            let found = opened.recovered[group] ?? RecoveredGroup()
+            recoveries[group] = try await recover(group, snapshot, found, opened.log)
+        }
+        return recoveries
+    }
+
+    /// The newest snapshot and the log after it.
+    private func recover(
+        _ group: GroupID, _ snapshot: Snapshot?, _ found: RecoveredGroup, _ log: DurableLog
+    ) async throws(NodeError) -> GroupRecovery {
+        var recovery = GroupRecovery(snapshot: snapshot, hardState: found.hardState)
+        guard let metadata = snapshot?.metadata else {
+            guard found.start.index == 0 else {
+                throw .cannotRestore(group: group, reason: "the log begins after a snapshot whose file is missing")
+            }
+            recovery.entries = found.entries
+            return recovery
+        }
+        guard found.start.index <= metadata.index else {
+            throw .cannotRestore(
+                group: group,
+                reason: "the newest snapshot is at index \(metadata.index), the log begins after \(found.start.index)")
+        }
+        // The snapshot is of committed entries, whatever the log knew of it.
+        recovery.hardState.commit = max(recovery.hardState.commit, metadata.index)
+        if metadata.term > recovery.hardState.term {
+            recovery.hardState.term = metadata.term
+            recovery.hardState.vote = .none
+        }
+        let atSnapshot = found.entries.first { $0.index == metadata.index }?.term
+        let isInLog = found.start == LogPoint(index: metadata.index, term: metadata.term) || atSnapshot == metadata.term
+        if isInLog {
+            recovery.entries = Array(found.entries.drop { $0.index <= metadata.index })
+        } else {
+            // A snapshot from another node was saved, and the log did not get to say that it restarts after it.
+            try await append([.snapshot(group, metadata), .hardState(group, recovery.hardState)], to: log)
+        }
+        return recovery
+    }
+
+    private func append(_ records: [LogRecord], to log: DurableLog) async throws(NodeError) {
+        let result = await withCheckedContinuation { continuation in
+            log.append(records) { continuation.resume(returning: $0) }
+        }
+        if case .failure(let error) = result { throw .storage(error) }
+    }
+}
+
+extension Node {
+    fileprivate func startRuntimes() {
+        for group in groups {
+            guard let machine = group.machine as? WorkflowGroupMachine else { continue }
+            runtimes[group.id] = WorkflowRuntime(
+                node: id, incarnation: incarnation, machine: machine.machine, registry: registry,
+                executor: seams.executor, clock: seams.clock, random: SeededRandom(seed: random.next()),
+                limits: limits.workflow
+            ) { [weak self, weak group] command, completion in
+                guard let self, let group else { return completion(.failed(.stopping)) }
+                proposeForRuntime(command, in: group, completion: completion)
+            }
+        }
+    }
+
+    fileprivate func registerServices() {
+        RaftService(node: self).register(on: server)
+        if let directoryGroup = groups[.directory] {
+            ClusterService(node: self, directoryGroup: directoryGroup).register(on: server)
+        }
+        if let group = groups[.firstWorkflows] {
+            WorkflowService(node: self, group: group).register(on: server)
+            VariableService(node: self, group: group).register(on: server)
+        }
+    }
+}

@@ -1,0 +1,293 @@
+import Logging
+import Prelude
+import Raft
+import Storage
+import Wire
+import Workflow
+
+/// One member of a cluster. Confined to one loop: callbacks fill its inboxes, `turn` acts.
+public final class Node {
+    public let configuration: NodeConfiguration
+    public let id: NodeID
+    public let clusterID: String
+    public let incarnation: Incarnation
+    /// Where the other nodes reach this one.
+    public let advertisedAddress: HostPort
+
+    let seams: Seams
+    let limits: Limits
+    let logger: Logger
+    let server: GRPCServer
+    let listener: any Listener
+    let dataDirectory: DataDirectory
+    let durableLog: DurableLog
+    let snapshotStore: SnapshotStore
+    let writes: WriteQueue
+    let links: PeerLinks
+    let groups: [RaftGroup]
+    let directory: DirectoryMachine
+    let registry: WorkflowRegistry
+    var runtimes: [GroupID: WorkflowRuntime] = [:]
+
+    private var inbox: [(group: GroupID, message: Message)] = []
+    private var answers: [() -> Void] = []
+    private var turnRequest: (any TurnRequest)?
+    private var tickTimer: (any ScheduledTimer)?
+    private var nextSequence: UInt64 = 1
+    /// The newest stream from each peer.
+    var inboundStreams: [NodeID: ServerStream] = [:]
+    var conditionWaiters: [ConditionWaiter] = []
+    /// Addresses that peers gave of themselves; used until the directory knows better.
+    var greetedAddresses: [NodeID: HostPort] = [:]
+    var lastHeard: [NodeID: Nanoseconds] = [:]
+    var resultWaiters = ResultWaiters()
+    var reconcileAt: Nanoseconds = 0
+    var snapshotsBeingSaved: Set<GroupID> = []
+    var random: SeededRandom
+    var phase = Phase.running
+
+    enum Phase: Equatable { case running, draining, stopped }
+
+    /// Called once when the node stops by itself: removed from the cluster, or its disk failed.
+    public var onStop: (NodeError) -> Void = { _ in }
+
+    init(_ parts: NodeParts) {
+        configuration = parts.configuration
+        limits = parts.configuration.limits
+        seams = parts.seams
+        logger = parts.logger
+        id = parts.identity.nodeID
+        clusterID = parts.identity.clusterID
+        incarnation = parts.identity.incarnation
+        advertisedAddress = parts.advertisedAddress
+        server = parts.server
+        listener = parts.listener
+        dataDirectory = parts.dataDirectory
+        durableLog = parts.log
+        snapshotStore = parts.snapshots
+        groups = parts.groups
+        directory = parts.directory
+        registry = parts.registry
+        random = SeededRandom(seed: parts.seams.randomSeed)
+        writes = WriteQueue(
+            log: durableLog, snapshots: snapshotStore, clock: seams.clock, byteCountMax: limits.log.batchByteCountMax)
+        links = PeerLinks(
+            seams: seams, limits: limits, logger: logger,
+            greeting: PeerGreeting(clusterID: clusterID, nodeID: id, address: advertisedAddress))
+    }
+
+    // MARK: - The turn
+
+    /// The way of the data: everything that came since the last turn, in a fixed order.
+    func turn() {
+        guard phase != .stopped else { return }
+        let now = seams.clock.now
+        stepInbox()
+        propose(now: now)
+        collectReadies(now: now)
+        writes.start()
+        answerCallers()
+        takeSnapshots()
+        resumeConditionWaiters(now: now)
+    }
+
+    private func stepInbox() {
+        let messages = inbox
+        inbox.removeAll(keepingCapacity: true)
+        for (group, message) in messages {
+            groups[group]?.step(message, wallMilliseconds: seams.clock.wallMilliseconds)
+        }
+    }
+
+    private func propose(now: Nanoseconds) {
+        for group in groups {
+            group.propose(now: now, wallMilliseconds: seams.clock.wallMilliseconds)
+            group.askForReads(now: now)
+        }
+    }
+
+    private func collectReadies(now: Nanoseconds) {
+        for group in groups {
+            while group.core.hasReady { carryOut(group.collectReady(now: now), of: group) }
+        }
+    }
+
+    private func carryOut(_ output: RaftGroup.Output, of group: RaftGroup) {
+        for message in output.messages { send(message, of: group.id) }
+        for message in output.writes {
+            writes.add(message, group: group.id, changesOnlyCommit: group.changesOnlyCommit(message))
+        }
+        answers.append(contentsOf: output.answers)
+        if !output.effects.isEmpty { perform(output.effects, of: group) }
+        if output.configurationChanged { noteConfiguration(of: group) }
+    }
+
+    private func answerCallers() {
+        // Answers may lead to new proposals, which join the next turn.
+        let ready = answers
+        answers.removeAll(keepingCapacity: true)
+        for answer in ready { answer() }
+        if groups.contains(where: { $0.core.hasReady }) { requestTurn() }
+    }
+
+    func requestTurn() { turnRequest?.request() }
+
+    // MARK: - Inboxes
+
+    /// A message from a peer.
+    func receive(_ message: Message, group: GroupID) {
+        guard phase != .stopped, message.to == id else { return }
+        lastHeard[message.from] = seams.clock.now
+        inbox.append((group, message))
+        requestTurn()
+    }
+
+    /// Proposes `payload` to the group; `completion` is called once, with what the machine answered.
+    func propose(_ payload: [UInt8], to group: RaftGroup, completion: @escaping PendingProposals.Completion) {
+        if phase != .running, phase != .draining { return completion(.failure(.shuttingDown)) }
+        if writes.state == .full, group.isLeader {
+            return completion(.failure(.diskFull("the disk of node \(id) is full: free some space")))
+        }
+        guard group.proposals.count < limits.node.pendingProposalCountMax,
+            group.proposals.byteCount + payload.count <= limits.node.pendingProposalByteCountMax
+        else {
+            return completion(
+                .failure(.overloaded("node \(id) has \(group.proposals.count) commands waiting: try again later")))
+        }
+        let sequence = nextSequence
+        nextSequence += 1
+        let origin = CommandOrigin(node: id, incarnation: incarnation, sequence: sequence)
+        let expires = seams.clock.now + .milliseconds(limits.node.proposalTimeoutMilliseconds)
+        group.proposals.add(
+            sequence, ProposalEnvelope.encode(payload: payload, origin: origin), expires: expires,
+            completion: completion)
+        requestTurn()
+    }
+
+    /// Calls back once this node's state is at least as new as everything acknowledged anywhere before this call.
+    func readBarrier(_ group: RaftGroup, completion: @escaping PendingReads.Completion) {
+        guard phase != .stopped else { return completion(.failure(.shuttingDown)) }
+        guard group.reads.count < limits.node.pendingReadCountMax else {
+            return completion(
+                .failure(.overloaded("node \(id) has \(group.reads.count) reads waiting: try again later")))
+        }
+        let expires = seams.clock.now + .milliseconds(limits.node.proposalTimeoutMilliseconds)
+        group.reads.add(expires: expires, completion: completion)
+        requestTurn()
+    }
+
+    // MARK: - Ticks
+
+    func begin() {
+        turnRequest = seams.turns.register { [unowned self] in turn() }
+        writes.onWritten = { [unowned self] in noteWritten($0) }
+        writes.onFailed = { [unowned self] in stop(because: .storage($0)) }
+        links.onUnreachable = { [unowned self] peer in
+            for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
+            for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }
+        }
+        links.onSnapshotSent = { [unowned self] peer, group, succeeded in
+            groups[group]?.core.reportSnapshot(peer, succeeded: succeeded)
+            requestTurn()
+        }
+        scheduleTick()
+        requestTurn()
+    }
+
+    private func scheduleTick() {
+        tickTimer = seams.clock.schedule(after: .milliseconds(limits.raft.tickMilliseconds)) { [unowned self] in
+            guard phase != .stopped else { return }
+            scheduleTick()
+            tick()
+        }
+    }
+
+    private func tick() {
+        let now = seams.clock.now
+        for group in groups { answers.append(contentsOf: group.tick(now: now)) }
+        fireTimers()
+        if now >= reconcileAt {
+            reconcileAt = now + .milliseconds(limits.node.reconcileMilliseconds)
+            reconcile(now: now)
+        }
+        requestTurn()
+    }
+
+    // MARK: - Writes
+
+    private func noteWritten(_ items: [WriteQueue.Item]) {
+        for item in items {
+            guard let group = groups[item.group] else { continue }
+            do {
+                for response in try group.written(item.message) { send(response, of: group.id) }
+                if item.message.snapshot != nil { noteInstalledSnapshot(of: group) }
+            } catch {
+                return stop(because: error)
+            }
+        }
+        requestTurn()
+    }
+
+    private func takeSnapshots() {
+        for group in groups where group.wantsSnapshot && !snapshotsBeingSaved.contains(group.id) {
+            let snapshot = group.makeSnapshot()
+            snapshotsBeingSaved.insert(group.id)
+            snapshotStore.save(group.id, snapshot) { [unowned self] result in
+                snapshotsBeingSaved.remove(group.id)
+                switch result {
+                case .success:
+                    if let end = group.adopt(snapshot) { durableLog.compact(group.id, upTo: end) }
+                case .failure(let error):
+                    // The log still holds everything; the next snapshot tries again.
+                    logger.warning("cannot save a snapshot", metadata: ["group": "\(group.id)", "error": "\(error)"])
+                }
+            }
+        }
+    }
+
+    // MARK: - Peers
+
+    func send(_ message: Message, of group: GroupID) {
+        guard let address = address(of: message.to) else { return }
+        links.send(message, group: group, to: message.to, at: address)
+    }
+
+    func address(of node: NodeID) -> HostPort? {
+        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node]
+    }
+
+    // MARK: - The end
+
+    /// Stops at once. What was acknowledged is on disk.
+    func stop(because error: NodeError) {
+        guard phase != .stopped else { return }
+        logger.error("node stops", metadata: ["reason": "\(error)"])
+        close()
+        onStop(error)
+    }
+
+    /// `completion` runs when the log has ended its last write and the data directory is free.
+    func close(completion: @escaping () -> Void = {}) {
+        guard phase != .stopped else { return completion() }
+        phase = .stopped
+        tickTimer?.cancel()
+        turnRequest?.unregister()
+        for runtime in runtimes.values { runtime.stop() }
+        for group in groups {
+            for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
+            for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }
+        }
+        resultWaiters.failAll()
+        links.close()
+        listener.close()
+        durableLog.close { [dataDirectory] in
+            dataDirectory.close()
+            completion()
+        }
+        resumeConditionWaiters(now: seams.clock.now)
+    }
+}
+
+extension [RaftGroup] {
+    subscript(_ id: GroupID) -> RaftGroup? { first { $0.id == id } }
+}

@@ -1,0 +1,105 @@
+import Prelude
+import Storage
+
+/// Why a node cannot start, or had to stop. The description says what happened, to what, and what to do next.
+public enum NodeError: Error, Sendable {
+    case noPeersFound(peers: [HostPort], timeoutSeconds: UInt64)
+    case nodeIDExists(NodeID, peer: String)
+    case joinRefused(reason: String)
+    case cannotBind(NetworkError)
+    case nothingToDo
+    case storage(StorageError)
+    case cannotRestore(group: GroupID, reason: String)
+    case invalidLimits(LimitViolation)
+    case invalidAddress(String)
+    case removed(NodeID)
+    case stopped
+}
+
+extension NodeError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .noPeersFound(let peers, let seconds):
+            """
+            Could not discover any peers: none of \(peers.map(\.description).joined(separator: ", ")) \
+            answered within \(seconds) s.
+              • Check that the peers run and that their addresses in --peers are right.
+              • Check that no firewall is between this node and them.
+              • For the first node of a new cluster use --bootstrap instead of --peers.
+              • When the peers start slowly, raise --discovery-timeout.
+            """
+        case .nodeIDExists(let id, let peer):
+            """
+            Node ID already exists: \(id) is, or was, a member of the cluster (asked through \(peer)). Ids are never \
+            used twice.
+              • Leave --node-id out to have the next free id assigned.
+              • Or choose another --node-id.
+              • To restart the node that has this id, start it with its old --data-dir.
+            """
+        case .joinRefused(let reason):
+            """
+            The cluster did not let this node join: \(reason)
+              • Check with 'raftoral cluster status' that the cluster has a leader, then try again.
+            """
+        case .cannotBind(let error): error.bindDescription
+        case .nothingToDo:
+            """
+            Nothing to start from: no --bootstrap, no --peers, and the data directory holds no node.
+              • For the first node of a new cluster: add --bootstrap.
+              • To join a cluster: add --peers with the address of at least one of its nodes.
+              • To restart a node: give the --data-dir that it was started with.
+            """
+        case .storage(let error): error.description
+        case .cannotRestore(let group, let reason):
+            """
+            Cannot restore group \(group) from the data directory: \(reason)
+              • When other nodes hold the data: remove this node from the cluster and join it again with an empty \
+            data directory.
+              • Otherwise keep the directory as it is and report this as a bug.
+            """
+        case .invalidLimits(let violation): violation.description
+        case .invalidAddress(let text):
+            """
+            '\(text)' is not an address.
+              • Write HOST:PORT, for example 127.0.0.1:5001, or [::1]:5001 for IPv6.
+            """
+        case .removed(let id):
+            """
+            Node \(id) was removed from its cluster and has stopped.
+              • To bring this machine back, start it with an empty data directory and --peers.
+            """
+        case .stopped: "The node has stopped."
+        }
+    }
+}
+
+extension NetworkError {
+    fileprivate var bindDescription: String {
+        switch self {
+        case .addressInUse(let address):
+            """
+            Cannot bind \(address): the address is in use.
+              • Another process listens there, perhaps an earlier node: stop it, or choose another --address.
+              • 'ss -ltnp' shows who listens.
+            """
+        case .permissionDenied(let address):
+            """
+            Cannot bind \(address): permission denied.
+              • Ports below 1024 need privileges: choose a higher port.
+            """
+        case .cannotResolve(let host, let reason):
+            """
+            Cannot bind: the host name \(host) does not resolve (\(reason)).
+              • Use an address of this machine, or 0.0.0.0 for all of them with --advertise-address for the others.
+            """
+        case .cannotListen(let address, let reason), .cannotConnect(let address, let reason):
+            """
+            Cannot bind \(address): \(reason).
+              • Use an address of this machine, or 0.0.0.0 for all of them with --advertise-address for the others.
+            """
+        case .timedOut(let address): "Cannot bind \(address): timed out."
+        case .broken(let reason): "Cannot bind: \(reason)."
+        case .endOfStream, .closedLocally: "Cannot bind: the socket was closed."
+        }
+    }
+}

@@ -1,0 +1,390 @@
+import Prelude
+import Raft
+import Wire
+import Workflow
+
+/// One Raft group on this node: the core, its log in memory, its machine, and who waits for them.
+///
+/// Does no I/O: the node collects what is to be sent and written from `collectReady`, and tells when it is durable.
+final class RaftGroup {
+    let id: GroupID
+    let core: RawNode
+    let log: MemoryStorage
+    let machine: any ReplicatedMachine
+    private let node: NodeID
+    private let incarnation: Incarnation
+    private let limits: Limits
+
+    var proposals = PendingProposals()
+    var reads = PendingReads()
+
+    /// Ownership changes that this node proposed and that are not yet applied.
+    var claimsUnderWay: Set<RunID> = []
+    var timersUnderWay = 0
+
+    private(set) var configuration: ConfState
+    private(set) var appliedIndex: LogIndex
+    private(set) var appliedTerm: Term
+    /// Over index, term and data of all applied entries: equal on all nodes at the same applied index.
+    private(set) var appliedDigest: UInt64
+    private(set) var snapshotIndex: LogIndex
+    private(set) var appliedByteCountSinceSnapshot: UInt64 = 0
+    private(set) var leadingSince: Nanoseconds = 0
+    private var knownLeader: NodeID = .none
+    private var knownTerm: Term = 0
+    private var queuedVote = HardState()
+    private var confChangeUnderWay: (term: Term, index: LogIndex)?
+
+    /// What the node is to do for this group.
+    struct Output {
+        var messages: [Message] = []
+        var writes: [Message] = []
+        var effects: [Effect] = []
+        var answers: [() -> Void] = []
+        var configurationChanged = false
+    }
+
+    init(
+        id: GroupID, node: NodeID, incarnation: Incarnation, recovered: GroupRecovery, machine: any ReplicatedMachine,
+        limits: Limits, random: SeededRandom
+    ) throws(NodeError) {
+        self.id = id
+        self.node = node
+        self.incarnation = incarnation
+        self.limits = limits
+        self.machine = machine
+        log = MemoryStorage()
+        configuration = recovered.snapshot?.metadata.confState ?? ConfState()
+        appliedIndex = recovered.snapshot?.metadata.index ?? 0
+        appliedTerm = recovered.snapshot?.metadata.term ?? 0
+        snapshotIndex = appliedIndex
+        appliedDigest = 0
+        do {
+            if let snapshot = recovered.snapshot {
+                let content = try GroupSnapshot(decoding: snapshot.data)
+                appliedDigest = content.digest
+                try machine.restore(content.machine)
+                try log.applySnapshot(snapshot)
+            }
+            log.append(recovered.entries)
+            log.setHardState(recovered.hardState)
+            queuedVote = recovered.hardState
+            core = try RawNode(
+                RaftConfiguration(id: node, applied: appliedIndex, limits: limits.raft, random: random), storage: log)
+        } catch {
+            throw .cannotRestore(group: id, reason: "\(error)")
+        }
+    }
+
+    var isLeader: Bool { core.role == .leader }
+    var leader: NodeID { core.leader }
+    var isVoter: Bool { configuration.isVoter(node) }
+    var members: [NodeID] {
+        let all = configuration.voters + configuration.votersOutgoing + configuration.learners
+        return Set(all + configuration.learnersNext).sorted()
+    }
+
+    // MARK: - In
+
+    func tick(now: Nanoseconds) -> [() -> Void] {
+        core.tick()
+        proposals.proposeAgain(
+            proposedBefore: now &- min(now, .milliseconds(limits.node.proposalRetryMilliseconds)), countMax: 1024)
+        let expiredProposals = proposals.expire(now: now)
+        let expiredReads = reads.expire(now: now)
+        let reason = leader == .none ? "the group has no leader" : "no answer from the leader, node \(leader)"
+        return expiredProposals.map { expired in { expired(.failure(.outcomeUnknown(reason))) } }
+            + expiredReads.map { expired in { expired(.failure(.notConfirmed(reason))) } }
+    }
+
+    /// Hands waiting proposals to Raft, which appends them here or forwards them to the leader.
+    func propose(now: Nanoseconds, wallMilliseconds: Int64) {
+        while proposals.hasUnproposed, leader != .none {
+            let batch = proposals.nextBatch(byteCountMax: limits.raft.messageByteCountMax, now: now)
+            guard !batch.isEmpty else { return }
+            var data = batch.map(\.data)
+            if isLeader {
+                for place in data.indices {
+                    ProposalEnvelope.stamp(&data[place], timeMilliseconds: wallMilliseconds)
+                }
+            }
+            do {
+                try core.propose(data)
+            } catch {
+                // No leader after all, a transfer under way, or too much that is not committed: later.
+                proposals.giveBack(batch)
+                return
+            }
+        }
+    }
+
+    func askForReads(now: Nanoseconds) {
+        guard leader != .none else { return }
+        let retryAfter = Nanoseconds.milliseconds(limits.node.readRetryMilliseconds)
+        guard let sequence = reads.nextQuestion(now: now, retryAfter: retryAfter) else { return }
+        var context = ByteWriter(capacity: 24)
+        context.append(fixed: node.rawValue)
+        context.append(fixed: incarnation.rawValue)
+        context.append(fixed: sequence)
+        core.readIndex(context: context.bytes)
+    }
+
+    /// A message from a peer. Anything in it may be wrong; the core refuses what it cannot use.
+    func step(_ message: Message, wallMilliseconds: Int64) {
+        var message = message
+        if message.kind == .propose {
+            // A forwarded proposal is for the leader; its sender proposes again when it hears of another one.
+            guard isLeader else { return }
+            for place in message.entries.indices {
+                ProposalEnvelope.stamp(&message.entries[place].data, timeMilliseconds: wallMilliseconds)
+            }
+        }
+        // A refusal (unknown peer, no leader, …) leaves the state as it was, and the protocol repeats what matters.
+        try? core.stepFromPeer(message)
+    }
+
+    /// One change at a time: the core would turn a second one into an empty entry.
+    func proposeConfChange(_ change: ConfChangeSingle) throws(RaftError) {
+        try core.proposeConfChange(ConfChange(changes: [change]))
+        confChangeUnderWay = (core.term, core.lastIndex)
+    }
+
+    var hasConfChangeUnderWay: Bool {
+        guard let (term, index) = confChangeUnderWay else { return false }
+        return core.term == term && appliedIndex < index
+    }
+
+    func progress(of node: NodeID) -> RaftStatus.PeerProgress? { core.status.progress.first { $0.id == node } }
+
+    // MARK: - Out
+
+    /// One Ready of the core. Committed entries are applied at once: the machine is memory only.
+    func collectReady(now: Nanoseconds) -> Output {
+        var output = Output()
+        let ready = core.ready()
+        for state in ready.readStates { confirmRead(state) }
+        for message in ready.messages {
+            switch message.to {
+            case .localAppendThread: output.writes.append(message)
+            case .localApplyThread: apply(message, &output)
+            default: output.messages.append(message)
+            }
+        }
+        for completion in reads.takeReady(applied: appliedIndex) { output.answers.append { completion(.success(())) } }
+        if output.configurationChanged { refreshSnapshot() }
+        noteLeader(now: now)
+        return output
+    }
+
+    /// Proposals may have been lost with the old leader, or with an old term of the same one.
+    private func noteLeader(now: Nanoseconds) {
+        guard core.leader != knownLeader || core.term != knownTerm else { return }
+        if core.leader == node, knownLeader != node || core.term != knownTerm { leadingSince = now }
+        knownLeader = core.leader
+        knownTerm = core.term
+        if knownLeader != .none { proposals.proposeAllAgain() }
+    }
+
+    private func confirmRead(_ state: ReadState) {
+        var reader = ByteReader(state.context)
+        guard let asker = try? reader.fixed64(), let life = try? reader.fixed64(), let sequence = try? reader.fixed64(),
+            asker == node.rawValue, life == incarnation.rawValue
+        else { return }
+        reads.confirm(sequence, index: state.index)
+    }
+
+    private func apply(_ message: Message, _ output: inout Output) {
+        for entry in message.entries {
+            invariant(entry.index == appliedIndex + 1, "entries are applied in order, each once")
+            apply(entry, &output)
+            appliedIndex = entry.index
+            appliedTerm = entry.term
+            appliedByteCountSinceSnapshot += UInt64(entry.data.count)
+            appliedDigest = AppliedDigest.extend(appliedDigest, with: entry)
+        }
+        for response in message.responses { stepOwn(response) }
+    }
+
+    private func apply(_ entry: Entry, _ output: inout Output) {
+        switch entry.kind {
+        case .normal: applyNormal(entry, &output)
+        case .confChange, .confChangeV2:
+            let change = (try? ConfChange(decoding: entry.data)) ?? ConfChange(changes: [])
+            configuration = core.applyConfChange(change)
+            output.configurationChanged = true
+        }
+    }
+
+    private func applyNormal(_ entry: Entry, _ output: inout Output) {
+        // A new leader's first entry is empty.
+        guard !entry.data.isEmpty, let envelope = try? ProposalEnvelope(decoding: entry.data) else { return }
+        let place = AppliedEntry(
+            group: id, index: entry.index, timeMilliseconds: envelope.timeMilliseconds, origin: envelope.origin)
+        let (result, effects) = machine.apply(envelope.payload, place)
+        output.effects.append(contentsOf: effects)
+        guard envelope.origin.node == node, envelope.origin.incarnation == incarnation,
+            let completion = proposals.complete(envelope.origin.sequence)
+        else { return }
+        output.answers.append { completion(.success(result)) }
+    }
+
+    // MARK: - Durability
+
+    /// A commit index alone is found again after a crash and needs no write of its own.
+    func changesOnlyCommit(_ message: Message) -> Bool {
+        guard let hardState = message.hardStateToWrite else { return false }
+        let isSame = hardState.term == queuedVote.term && hardState.vote == queuedVote.vote
+        queuedVote = hardState
+        return isSame && message.entries.isEmpty && message.snapshot == nil && message.responses.isEmpty
+    }
+
+    /// What the message asked to write is on disk: Raft may build on it, and the responses may leave.
+    /// Returns those that go to other nodes.
+    func written(_ message: Message) throws(NodeError) -> [Message] {
+        if let snapshot = message.snapshot { try install(snapshot) }
+        log.append(message.entries)
+        if let hardState = message.hardStateToWrite { log.setHardState(hardState) }
+        for response in message.responses where response.to == node { stepOwn(response) }
+        return message.responses.filter { $0.to != node }
+    }
+
+    private func stepOwn(_ response: Message) {
+        // Only our own bug makes the core refuse its own responses.
+        do { try core.step(response) } catch { invariantBroken("the core takes its own responses: \(error)") }
+    }
+
+    private func install(_ snapshot: Snapshot) throws(NodeError) {
+        do {
+            let content = try GroupSnapshot(decoding: snapshot.data)
+            try machine.restore(content.machine)
+            try log.applySnapshot(snapshot)
+            appliedDigest = content.digest
+        } catch {
+            throw .cannotRestore(group: id, reason: "\(error)")
+        }
+        configuration = snapshot.metadata.confState
+        appliedIndex = snapshot.metadata.index
+        appliedTerm = snapshot.metadata.term
+        snapshotIndex = appliedIndex
+        appliedByteCountSinceSnapshot = 0
+        // The snapshot may hold what we proposed: the machine tells a repetition from the first time.
+        proposals.proposeAllAgain()
+    }
+
+    // MARK: - Snapshots
+
+    var wantsSnapshot: Bool {
+        appliedIndex - snapshotIndex >= limits.node.snapshotEntryCount
+            || appliedByteCountSinceSnapshot >= limits.node.snapshotByteCount
+    }
+
+    /// A node takes a snapshot only when the snapshot's configuration has it as a member: after a change the snapshot
+    /// that followers would be sent must be newer than the change. The next one on disk follows in its own time.
+    private func refreshSnapshot() {
+        let content = GroupSnapshot(digest: appliedDigest, machine: machine.snapshot())
+        do throws(RaftStorageError) {
+            try log.createSnapshot(at: appliedIndex, confState: configuration, data: content.encoded())
+        } catch {
+            // Only when there is one at this index already, which then has this configuration.
+            invariant(error == .snapshotOutOfDate, "the log reaches to the applied index: \(error)")
+        }
+    }
+
+    func makeSnapshot() -> Snapshot {
+        let content = GroupSnapshot(digest: appliedDigest, machine: machine.snapshot())
+        snapshotIndex = appliedIndex
+        appliedByteCountSinceSnapshot = 0
+        return Snapshot(
+            metadata: SnapshotMetadata(index: appliedIndex, term: appliedTerm, confState: configuration),
+            data: content.encoded())
+    }
+
+    /// The snapshot is on disk: the log before it may go, but for what slow followers may still need.
+    /// Returns the index up to which it went.
+    func adopt(_ snapshot: Snapshot) -> LogIndex? {
+        // A newer one may have been installed meanwhile.
+        guard snapshot.metadata.index > log.firstIndex - 1 else { return nil }
+        let metadata = snapshot.metadata
+        // Refused when a newer one has been made in memory meanwhile, which serves as well.
+        _ = try? log.createSnapshot(at: metadata.index, confState: metadata.confState, data: snapshot.data)
+        let kept = limits.node.keptEntryCount
+        guard snapshot.metadata.index.rawValue > kept else { return nil }
+        let end = snapshot.metadata.index - kept
+        guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
+        return end
+    }
+}
+
+/// The data of a Raft snapshot: the digest of all entries up to it, and the machine.
+struct GroupSnapshot {
+    private static let version: UInt8 = 1
+    var digest: UInt64
+    var machine: [UInt8]
+
+    init(digest: UInt64, machine: [UInt8]) {
+        self.digest = digest
+        self.machine = machine
+    }
+
+    func encoded() -> [UInt8] {
+        var writer = ByteWriter(capacity: machine.count + 16)
+        writer.append(Self.version)
+        writer.append(fixed: digest)
+        writer.append(string: machine)
+        return writer.bytes
+    }
+
+    init(decoding bytes: [UInt8]) throws(MalformedBytes) {
+        var reader = ByteReader(bytes)
+        guard try reader.byte() == Self.version else {
+            throw MalformedBytes(offset: 0, expected: "group snapshot version \(Self.version)")
+        }
+        digest = try reader.fixed64()
+        machine = try reader.string()
+        try reader.end()
+    }
+}
+
+/// FNV-1a over index, term, kind and data, continued from entry to entry.
+enum AppliedDigest {
+    static func extend(_ digest: UInt64, with entry: Entry) -> UInt64 {
+        var hash = digest ^ 0xCBF2_9CE4_8422_2325
+        func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        for number in [entry.index.rawValue, entry.term.rawValue, UInt64(entry.kind.rawValue)] {
+            for place in 0..<8 { mix(UInt8(truncatingIfNeeded: number >> UInt64(8 * place))) }
+        }
+        entry.data.withUnsafeBytes { for byte in $0 { mix(byte) } }
+        return hash
+    }
+}
+
+extension RaftConfiguration {
+    init(id: NodeID, applied: LogIndex, limits: RaftLimits, random: SeededRandom) {
+        self.init(id: id, electionTicks: limits.electionTicks, heartbeatTicks: limits.heartbeatTicks, random: random)
+        self.applied = applied
+        asyncStorageWrites = true
+        messageByteCountMax = limits.messageByteCountMax
+        committedByteCountPerReadyMax = limits.committedByteCountPerReadyMax
+        uncommittedByteCountMax = limits.uncommittedByteCountMax
+        inflightMessageCountMax = limits.inflightMessageCountMax
+        inflightByteCountMax = limits.inflightByteCountMax
+        checkQuorum = true
+        preVote = true
+        stepDownOnRemoval = true
+    }
+}
+
+extension Message {
+    /// A storage message carries a hard state when any of its three numbers is set.
+    var hardStateToWrite: HardState? {
+        let state = HardState(term: term, vote: vote, commit: commit)
+        return state.isEmpty ? nil : state
+    }
+}
+
+/// What the data directory held for a group.
+struct GroupRecovery {
+    var snapshot: Snapshot?
+    var hardState = HardState()
+    var entries: [Entry] = []
+}

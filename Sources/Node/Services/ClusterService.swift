@@ -1,0 +1,107 @@
+import Prelude
+import Raft
+import Wire
+
+/// `raftoral.ClusterService`: joining, and what operators ask.
+struct ClusterService {
+    unowned let node: Node
+    let directoryGroup: RaftGroup
+
+    func register(on server: GRPCServer) {
+        server.unary(ClusterServicePath.join, JoinRequest.self) { call, request in join(call, request) }
+        server.unary(ClusterServicePath.status, ClusterStatusRequest.self) { call, _ in call.respond(node.status) }
+        server.unary(ClusterServicePath.remove, RemoveRequest.self) { call, request in remove(call, request) }
+        server.unary(ClusterServicePath.transferLeader, TransferLeaderRequest.self) { call, request in
+            transferLeader(call, request)
+        }
+    }
+
+    private func join(_ call: UnaryCall, _ request: JoinRequest) {
+        guard let address = HostPort(request.address), address.port != 0 else {
+            return call.fail(.invalidArgument, "address '\(request.address)' is not HOST:PORT")
+        }
+        let add = DirectoryCommand.Add(
+            address: address.description, nodeID: request.nodeID, requestID: request.requestID,
+            aboveNodeID: request.highestKnownNodeID)
+        change(.add(add), call) { result in
+            guard case .added(let id) = result else { return nil }
+            let members = node.directory.state.members.map { ClusterMember(nodeID: $0.nodeID, address: $0.address) }
+            return JoinResponse(
+                nodeID: id, clusterID: node.clusterID, members: members, groupIDs: node.directory.state.groupIDs
+            ).encoded()
+        }
+    }
+
+    private func remove(_ call: UnaryCall, _ request: RemoveRequest) {
+        change(.remove(DirectoryCommand.Remove(nodeID: request.nodeID)), call) { result in
+            result == .done ? RemoveResponse().encoded() : nil
+        }
+    }
+
+    private func change(
+        _ command: DirectoryCommand, _ call: UnaryCall, response: @escaping (DirectoryResult) -> [UInt8]?
+    ) {
+        node.propose(command.encoded(), to: directoryGroup) { outcome in
+            switch outcome {
+            case .success(.directory(let result)):
+                if let bytes = response(result) { call.respond(bytes) } else { call.fail(result.status) }
+            case .success(.undecodable(let reason)): call.fail(.internalError, reason)
+            case .success(.workflow): call.fail(.internalError, "answered by another machine")
+            case .failure(let failure): call.fail(failure)
+            }
+        }
+    }
+
+    private func transferLeader(_ call: UnaryCall, _ request: TransferLeaderRequest) {
+        guard let group = node.groups[request.groupID] else {
+            return call.fail(.notFound, "there is no group \(request.groupID)")
+        }
+        guard group.configuration.voters.contains(request.nodeID) else {
+            return call.fail(.failedPrecondition, "node \(request.nodeID) is not a voter of group \(request.groupID)")
+        }
+        group.core.transferLeadership(to: request.nodeID)
+        node.requestTurn()
+        call.respond(TransferLeaderResponse())
+    }
+}
+
+extension DirectoryResult {
+    /// For results that are not the answer that was asked for.
+    fileprivate var status: GRPCStatus {
+        switch self {
+        case .idInUse(let id):
+            GRPCStatus(code: .alreadyExists, message: "node id \(id) is, or was, a member; ids are never used twice")
+        case .unknownNode(let id): GRPCStatus(code: .notFound, message: "there is no node \(id) in the cluster")
+        case .lastNode: GRPCStatus(code: .failedPrecondition, message: "the last node cannot be removed")
+        case .idsExhausted:
+            GRPCStatus(code: .invalidArgument, message: "node ids go up to \(DirectoryMachine.highestAssignableID)")
+        case .added, .done: GRPCStatus(code: .internalError, message: "unexpected result \(self)")
+        }
+    }
+}
+
+extension Node {
+    public var status: ClusterStatusResponse {
+        let members = directory.state.members.map { ClusterMember(nodeID: $0.nodeID, address: $0.address) }
+        return ClusterStatusResponse(
+            nodeID: id, clusterID: clusterID, address: advertisedAddress.description, version: Version.text,
+            members: members, groups: groups.map { status(of: $0) })
+    }
+
+    private func status(of group: RaftGroup) -> GroupStatus {
+        let now = seams.clock.now
+        let progress = Dictionary(uniqueKeysWithValues: group.core.status.progress.map { ($0.id, $0) })
+        let replicas = group.members.map { member in
+            let silence = lastHeard[member].map { Int64((now &- $0) / 1_000_000) } ?? -1
+            return GroupReplica(
+                nodeID: member, isVoter: group.configuration.voters.contains(member),
+                matchIndex: progress[member]?.match ?? 0,
+                isRecentlyActive: member == id || progress[member]?.recentActive ?? false,
+                lastContactMilliseconds: member == id ? 0 : silence)
+        }
+        return GroupStatus(
+            groupID: group.id, role: role(in: group), term: group.core.term, leaderNodeID: group.leader,
+            commitIndex: group.core.commitIndex, appliedIndex: group.appliedIndex, firstIndex: group.log.firstIndex,
+            lastIndex: group.core.lastIndex, appliedDigest: String(group.appliedDigest, radix: 16), replicas: replicas)
+    }
+}

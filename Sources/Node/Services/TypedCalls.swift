@@ -1,0 +1,46 @@
+import Prelude
+import Wire
+import Workflow
+
+extension GRPCServer {
+    /// A unary method with typed messages: a body that is not a `Request` is refused with `INVALID_ARGUMENT`.
+    func unary<Request: WireMessage>(
+        _ path: String, _ type: Request.Type, _ handler: @escaping (UnaryCall, Request) -> Void
+    ) {
+        unary(path) { call, bytes in
+            do {
+                handler(call, try Request(decoding: bytes))
+            } catch let failure as DecodingFailure {
+                call.fail(GRPCStatus(code: .invalidArgument, message: failure.description))
+            } catch {
+                call.fail(GRPCStatus(code: .internalError, message: "\(error)"))
+            }
+        }
+    }
+}
+
+extension UnaryCall {
+    func respond(_ message: some WireMessage) { respond(message.encoded()) }
+
+    func fail(_ code: GRPCCode, _ message: String) { fail(GRPCStatus(code: code, message: message)) }
+
+    func fail(_ failure: CommandFailure) { fail(failure.status) }
+}
+
+extension CommandFailure {
+    var status: GRPCStatus {
+        switch self {
+        case .overloaded(let reason): GRPCStatus(code: .resourceExhausted, message: reason)
+        case .diskFull(let reason): GRPCStatus(code: .resourceExhausted, message: reason)
+        case .outcomeUnknown(let reason):
+            GRPCStatus(
+                code: .unavailable,
+                message:
+                    "\(reason). It is not known whether the command took effect: repeat it with the same request_id")
+        case .notConfirmed(let reason):
+            GRPCStatus(code: .unavailable, message: "\(reason): try again, or ask another node")
+        case .shuttingDown:
+            GRPCStatus(code: .unavailable, message: "this node is shutting down: ask another one")
+        }
+    }
+}

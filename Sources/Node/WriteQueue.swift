@@ -1,0 +1,125 @@
+import Prelude
+import Raft
+import Storage
+
+/// Group commit: collects what all groups want on disk; at most one write is under way, and everything that comes
+/// meanwhile joins the next one.
+final class WriteQueue {
+    struct Item {
+        let group: GroupID
+        let message: Message
+    }
+
+    enum State: Equatable {
+        case idle
+        case writing
+        /// The disk is full. Nothing was written; the batch waits for the next attempt.
+        case full
+        case failed
+    }
+
+    private let log: DurableLog
+    private let snapshots: SnapshotStore
+    private let clock: any Clock
+    private let byteCountMax: UInt64
+    private(set) var state = State.idle
+    private var waiting: [Item] = []
+    /// Changes of the commit index alone need no write of their own: it is found again after a crash.
+    private var lazyHardStates: [GroupID: Item] = [:]
+
+    /// What was written, in order.
+    var onWritten: ([Item]) -> Void = { _ in }
+    var onFailed: (StorageError) -> Void = { _ in }
+
+    static let fullDiskRetry = Nanoseconds.milliseconds(500)
+
+    init(log: DurableLog, snapshots: SnapshotStore, clock: any Clock, byteCountMax: UInt64) {
+        self.log = log
+        self.snapshots = snapshots
+        self.clock = clock
+        self.byteCountMax = byteCountMax
+    }
+
+    /// `previous`: the hard state that is durable or already queued for the group.
+    func add(_ message: Message, group: GroupID, changesOnlyCommit: Bool) {
+        if changesOnlyCommit {
+            lazyHardStates[group] = Item(group: group, message: message)
+            return
+        }
+        if let lazy = lazyHardStates.removeValue(forKey: group) { waiting.append(lazy) }
+        waiting.append(Item(group: group, message: message))
+    }
+
+    func start() {
+        guard state == .idle, !waiting.isEmpty else { return }
+        state = .writing
+        write(takeBatch())
+    }
+
+    /// As much as fits, and only one snapshot, which must stand first.
+    private func takeBatch() -> [Item] {
+        var byteCount: UInt64 = 0
+        var count = 0
+        for item in waiting {
+            if item.message.snapshot != nil, count > 0 { break }
+            byteCount += item.message.entries.reduce(0) { $0 + UInt64($1.data.count) + 64 }
+            if count > 0, byteCount > byteCountMax { break }
+            count += 1
+            if item.message.snapshot != nil { break }
+        }
+        let batch = Array(waiting.prefix(count))
+        waiting.removeFirst(count)
+        return batch
+    }
+
+    private func write(_ batch: [Item]) {
+        guard let first = batch.first, let snapshot = first.message.snapshot else { return append(batch) }
+        // The snapshot file first: once the log says that it restarts after the snapshot, it must be there.
+        snapshots.save(first.group, snapshot) { [self] result in
+            switch result {
+            case .success: append(batch)
+            case .failure(let error): fail(error, batch)
+            }
+        }
+    }
+
+    private func append(_ batch: [Item]) {
+        let records = batch.flatMap(Self.records)
+        // Responses alone, which only had to wait for what was written before them.
+        if records.isEmpty { return finish(batch) }
+        log.append(records) { [self] result in
+            switch result {
+            case .success: finish(batch)
+            case .failure(let error): fail(error, batch)
+            }
+        }
+    }
+
+    private func finish(_ batch: [Item]) {
+        state = .idle
+        onWritten(batch)
+    }
+
+    private func fail(_ error: StorageError, _ batch: [Item]) {
+        guard case .noSpace = error, log.failure == nil else {
+            state = .failed
+            onFailed(error)
+            return
+        }
+        state = .full
+        _ = clock.schedule(after: Self.fullDiskRetry) { [self] in
+            guard state == .full else { return }
+            state = .writing
+            write(batch)
+        }
+    }
+
+    private static func records(for item: Item) -> [LogRecord] {
+        var records: [LogRecord] = []
+        let message = item.message
+        if let snapshot = message.snapshot { records.append(.snapshot(item.group, snapshot.metadata)) }
+        if !message.entries.isEmpty { records.append(.entries(item.group, message.entries)) }
+        if let hardState = message.hardStateToWrite { records.append(.hardState(item.group, hardState)) }
+        return records
+    }
+}

@@ -1,0 +1,79 @@
+import DequeModule
+import Prelude
+
+/// The stable log in memory: what the durable log holds, as the core reads it.
+public final class MemoryStorage: RaftStorage {
+    private var hardState = HardState()
+    private var newestSnapshot = Snapshot()
+    /// The entry before the first: the last one compacted, or the start of the log.
+    private var compacted = LogPosition(term: 0, index: 0)
+    private var log: Deque<Entry> = []
+
+    public init() {}
+
+    public func initialState() -> (HardState, ConfState) { (hardState, newestSnapshot.metadata.confState) }
+
+    public var firstIndex: LogIndex { compacted.index + 1 }
+    public var lastIndex: LogIndex { compacted.index + UInt64(log.count) }
+
+    public func term(at index: LogIndex) throws(RaftStorageError) -> Term {
+        if index < compacted.index { throw .compacted }
+        if index > lastIndex { throw .unavailable }
+        return index == compacted.index ? compacted.term : log[position(of: index)].term
+    }
+
+    public func entries(
+        from: LogIndex, to: LogIndex, byteCountMax: UInt64
+    ) throws(RaftStorageError) -> [Entry] {
+        if from <= compacted.index { throw .compacted }
+        if to > lastIndex + 1 { throw .unavailable }
+        let wanted = log[position(of: from)..<max(position(of: from), position(of: to))]
+        return Array(wanted.prefix(wanted.countFitting(byteCountMax)))
+    }
+
+    public func snapshot() throws(RaftStorageError) -> Snapshot { newestSnapshot }
+
+    public func setHardState(_ state: HardState) { hardState = state }
+
+    /// Appends entries that follow the log, or replaces its tail by them from where they begin. What is compacted
+    /// already is skipped.
+    public func append(_ entries: [Entry]) {
+        guard let first = entries.first, let last = entries.last, last.index >= firstIndex else { return }
+        invariant(first.index <= lastIndex + 1, "appended entries leave no gap")
+        var fresh = entries[...]
+        if first.index < firstIndex { fresh = fresh.dropFirst(Int(firstIndex - first.index)) }
+        let start = position(of: max(first.index, firstIndex))
+        log.removeLast(log.count - start)
+        log.append(contentsOf: fresh)
+    }
+
+    /// Records a snapshot of the own state machine as of `index`, an index of the log.
+    @discardableResult
+    public func createSnapshot(
+        at index: LogIndex, confState: ConfState, data: [UInt8]
+    ) throws(RaftStorageError) -> Snapshot {
+        if index <= newestSnapshot.metadata.index { throw .snapshotOutOfDate }
+        let term = try term(at: index)
+        newestSnapshot = Snapshot(
+            metadata: SnapshotMetadata(index: index, term: term, confState: confState), data: data)
+        return newestSnapshot
+    }
+
+    /// Replaces everything by a snapshot.
+    public func applySnapshot(_ snapshot: Snapshot) throws(RaftStorageError) {
+        if snapshot.metadata.index <= newestSnapshot.metadata.index { throw .snapshotOutOfDate }
+        newestSnapshot = snapshot
+        compacted = snapshot.position
+        log.removeAll()
+    }
+
+    /// Forgets the entries up to `index`. The caller has applied them.
+    public func compact(to index: LogIndex) throws(RaftStorageError) {
+        if index <= compacted.index { throw .compacted }
+        let term = try term(at: index)
+        log.removeFirst(Int(index - compacted.index))
+        compacted = LogPosition(term: term, index: index)
+    }
+
+    private func position(of index: LogIndex) -> Int { Int(index - firstIndex) }
+}

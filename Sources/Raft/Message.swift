@@ -1,0 +1,127 @@
+import Prelude
+
+/// Raw values go over the wire: they never change.
+public enum MessageKind: UInt8, Sendable, CaseIterable {
+    case hup = 0
+    case beat = 1
+    case propose = 2
+    case append = 3
+    case appendResponse = 4
+    case vote = 5
+    case voteResponse = 6
+    case snapshot = 7
+    case heartbeat = 8
+    case heartbeatResponse = 9
+    case unreachable = 10
+    case snapshotStatus = 11
+    case checkQuorum = 12
+    case transferLeader = 13
+    case timeoutNow = 14
+    case readIndex = 15
+    case readIndexResponse = 16
+    case preVote = 17
+    case preVoteResponse = 18
+    case storageAppend = 19
+    case storageAppendResponse = 20
+    case storageApply = 21
+    case storageApplyResponse = 22
+    case forgetLeader = 23
+
+    /// Never comes from another node.
+    public var isLocal: Bool {
+        switch self {
+        case .hup, .beat, .unreachable, .snapshotStatus, .checkQuorum, .storageAppend, .storageAppendResponse,
+            .storageApply, .storageApplyResponse:
+            return true
+        case .propose, .append, .appendResponse, .vote, .voteResponse, .snapshot, .heartbeat, .heartbeatResponse,
+            .transferLeader, .timeoutNow, .readIndex, .readIndexResponse, .preVote, .preVoteResponse, .forgetLeader:
+            return false
+        }
+    }
+
+    /// Answers something, and so means nothing from a node outside the configuration.
+    var isResponse: Bool {
+        switch self {
+        case .appendResponse, .voteResponse, .heartbeatResponse, .unreachable, .readIndexResponse, .preVoteResponse,
+            .storageAppendResponse, .storageApplyResponse:
+            return true
+        case .hup, .beat, .propose, .append, .vote, .snapshot, .heartbeat, .snapshotStatus, .checkQuorum,
+            .transferLeader, .timeoutNow, .readIndex, .preVote, .storageAppend, .storageApply, .forgetLeader:
+            return false
+        }
+    }
+}
+
+extension NodeID {
+    /// Writes entries, hard state and snapshots in order, then delivers the responses of each message.
+    public static let localAppendThread = NodeID(.max)
+    /// Applies committed entries in order, then delivers the responses of each message.
+    public static let localApplyThread = NodeID(.max - 1)
+
+    public var isLocalThread: Bool { self == .localAppendThread || self == .localApplyThread }
+}
+
+/// Everything that a core says and hears. Which fields have a meaning depends on the kind; the others are 0 or empty.
+public struct Message: Equatable, Sendable {
+    public var kind: MessageKind
+    public var reject: Bool
+    public var to: NodeID
+    public var from: NodeID
+    /// The sender's term; 0 for what has none: proposals, reads and most local messages.
+    public var term: Term
+    /// The term of the entry at `index`.
+    public var logTerm: Term
+    /// Append: the entry before `entries`. Append response: the last entry that matches or, when rejected, the one
+    /// that does not. Vote: the candidate's last entry. Read: the index to wait for.
+    public var index: LogIndex
+    public var commit: LogIndex
+    /// Storage append only: the vote of the hard state.
+    public var vote: NodeID
+    /// Rejected append: the sender's guess of the last entry that may match, of term `logTerm`.
+    public var rejectHint: LogIndex
+    public var entries: [Entry]
+    /// Vote: why. Heartbeat: the last pending read, echoed. Read: the reader's name for it.
+    public var context: [UInt8]
+    /// Storage messages only: to be delivered when the work is done.
+    public var responses: [Message]
+    // Boxed: few messages carry one, and every message is copied often.
+    private var boxedSnapshot: SnapshotBox?
+
+    public var snapshot: Snapshot? {
+        get { boxedSnapshot?.value }
+        set { boxedSnapshot = newValue.map(SnapshotBox.init) }
+    }
+
+    public init(
+        kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
+        index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
+        snapshot: Snapshot? = nil, reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8] = [],
+        responses: [Message] = []
+    ) {
+        self.kind = kind
+        self.to = to
+        self.from = from
+        self.term = term
+        self.logTerm = logTerm
+        self.index = index
+        self.entries = entries
+        self.commit = commit
+        self.vote = vote
+        self.boxedSnapshot = snapshot.map(SnapshotBox.init)
+        self.reject = reject
+        self.rejectHint = rejectHint
+        self.context = context
+        self.responses = responses
+    }
+
+    /// The hard state that a storage append message carries; empty when it carries none.
+    public var hardState: HardState { HardState(term: term, vote: vote, commit: commit) }
+}
+
+private final class SnapshotBox: Sendable, Equatable {
+    let value: Snapshot
+
+    init(_ value: Snapshot) { self.value = value }
+
+    static func == (left: SnapshotBox, right: SnapshotBox) -> Bool { left === right || left.value == right.value }
+}

@@ -1,0 +1,122 @@
+import Prelude
+
+/// Why a node campaigns. A vote that says `transfer` is granted in spite of a lease.
+enum CampaignReason {
+    case preElection
+    case election
+    case transfer
+
+    var context: [UInt8] { self == .transfer ? CampaignReason.transferContext : [] }
+
+    private static let transferContext = Array("CampaignTransfer".utf8)
+}
+
+extension RaftCore {
+    /// Time to campaign, if this node may.
+    mutating func hup() { hup(configuration.preVote ? .preElection : .election) }
+
+    mutating func hup(_ reason: CampaignReason) {
+        if role == .leader || !isPromotable { return }
+        // What is committed may change who has to be asked.
+        if log.hasUnappliedConfChange() { return }
+        campaign(reason)
+    }
+
+    private mutating func campaign(_ reason: CampaignReason) {
+        let kind: MessageKind
+        let electionTerm: Term
+        if reason == .preElection {
+            becomePreCandidate()
+            kind = .preVote
+            electionTerm = term + 1
+        } else {
+            becomeCandidate()
+            kind = .vote
+            electionTerm = term
+        }
+        let last = log.lastPosition
+        for voter in members.membership.voters.voters.ids {
+            if voter == id {
+                // Counts once it is durable.
+                send(Message(kind: kind.voteResponse, to: id, term: electionTerm))
+            } else {
+                send(
+                    Message(
+                        kind: kind, to: voter, term: electionTerm, logTerm: last.term, index: last.index,
+                        context: reason.context))
+            }
+        }
+    }
+
+    /// Somebody asks for a vote (Raft §5.2, §5.4.1), or whether it would get one.
+    mutating func handleVote(_ message: Message) {
+        let isPreVote = message.kind == .preVote
+        let canVote =
+            vote == message.from  // again
+            || vote == .none && leader == .none
+            || isPreVote && message.term > term
+        let candidate = LogPosition(term: message.logTerm, index: message.index)
+        // A learner votes too: it may be a voter already and not know yet, and then its vote is needed.
+        if canVote && log.isUpToDate(candidate) {
+            // In the term of the request: a pre-vote is about a term that is not yet the own.
+            send(Message(kind: message.kind.voteResponse, to: message.from, term: message.term))
+            if !isPreVote {
+                electionElapsed = 0
+                vote = message.from
+            }
+        } else {
+            send(Message(kind: message.kind.voteResponse, to: message.from, term: term, reject: true))
+        }
+    }
+
+    mutating func stepCandidate(_ message: Message) throws(RaftError) {
+        switch message.kind {
+        case .propose:
+            throw .proposalDropped
+        case .append, .heartbeat, .snapshot:
+            // Somebody else has won this term.
+            becomeFollower(message.term, leader: message.from)
+            try stepFollower(message)
+        case .voteResponse where role == .candidate, .preVoteResponse where role == .preCandidate:
+            poll(message)
+        default:
+            break
+        }
+    }
+
+    private mutating func poll(_ message: Message) {
+        if votes[message.from] == nil { votes[message.from] = !message.reject }
+        switch members.membership.voters.voteResult({ votes[$0] }) {
+        case .pending:
+            break
+        case .won:
+            if role == .preCandidate {
+                campaign(.election)
+            } else {
+                becomeLeader()
+                broadcastAppend()
+            }
+        case .lost:
+            // In the own term: a pre-vote's response may name the next one.
+            becomeFollower(term, leader: .none)
+        }
+    }
+
+    /// A leader that hears from no quorum steps down (Raft dissertation §6.2).
+    mutating func checkQuorum() {
+        let progress = members.progress
+        let isActive =
+            members.membership.voters.voteResult { id in
+                // A voter that is being added or removed counts as long as it is in one half.
+                progress[id].map { $0.isLearner ? nil : $0.recentActive } ?? nil
+            } == .won
+        if !isActive { becomeFollower(term, leader: .none) }
+        for position in 0..<members.progress.count where members.progress.ids[position] != id {
+            members.progress[position].recentActive = false
+        }
+    }
+}
+
+extension MessageKind {
+    fileprivate var voteResponse: MessageKind { self == .preVote ? .preVoteResponse : .voteResponse }
+}

@@ -1,0 +1,51 @@
+import Prelude
+
+extension RaftCore {
+    /// A read that wants to see all that was committed before it came (Raft §8, dissertation §6.4).
+    mutating func handleRead(from reader: NodeID, context: [UInt8]) {
+        let read = PendingReads.Read(from: reader, context: context, index: log.committed)
+        if members.membership.voters.isSingleton {
+            answer(read)
+        } else if log.termOrZero(at: log.committed) != term {
+            // Only an entry of its own term tells a leader what its predecessors had committed.
+            if hasRoomForReads { leadership.reads.postpone(read) }
+        } else {
+            confirm(read)
+        }
+    }
+
+    private var hasRoomForReads: Bool { leadership.reads.count < configuration.pendingReadCountMax }
+
+    private mutating func confirm(_ read: PendingReads.Read) {
+        switch configuration.readOnlyOption {
+        case .leaseBased:
+            answer(read)
+        case .safe:
+            guard hasRoomForReads else { return }
+            leadership.reads.add(read)
+            broadcastHeartbeat()
+        }
+    }
+
+    mutating func releasePostponedReads() {
+        if leadership.reads.postponed.isEmpty || log.termOrZero(at: log.committed) != term { return }
+        for var read in leadership.reads.takePostponed() {
+            read.index = log.committed
+            confirm(read)
+        }
+    }
+
+    mutating func confirmReads(from member: NodeID, context: [UInt8]) {
+        let confirmed = leadership.reads.confirm(
+            from: member, context: context, leader: id, quorum: members.membership.voters)
+        for read in confirmed { answer(read) }
+    }
+
+    private mutating func answer(_ read: PendingReads.Read) {
+        if read.from == .none || read.from == id {
+            readStates.append(ReadState(index: read.index, context: read.context))
+        } else {
+            send(Message(kind: .readIndexResponse, to: read.from, index: read.index, context: read.context))
+        }
+    }
+}

@@ -1,0 +1,65 @@
+import Prelude
+
+extension RaftCore {
+    /// To all other members, with what each of them lacks.
+    mutating func broadcastAppend() {
+        for member in 0..<members.progress.count where members.progress.ids[member] != id { sendAppend(to: member) }
+    }
+
+    /// Even if there is nothing to append: the message carries the commit index.
+    mutating func sendAppend(to member: Int) { _ = maybeSendAppend(to: member, evenIfEmpty: true) }
+
+    /// False when nothing was sent: the flow is paused, or there was nothing to send.
+    mutating func maybeSendAppend(to member: Int, evenIfEmpty: Bool) -> Bool {
+        if members.progress[member].isPaused { return false }
+        let next = members.progress[member].next
+        let entries: [Entry]
+        let previousTerm: Term
+        do {
+            previousTerm = try log.term(at: next - 1)
+            // With a full window only the commit index goes out, see `handleHeartbeatResponse`.
+            let isFull = members.progress[member].state == .replicate && members.progress[member].inflights.isFull
+            entries = isFull ? [] : try log.entries(from: next, byteCountMax: configuration.messageByteCountMax)
+        } catch {
+            // Compacted: only a snapshot helps.
+            return maybeSendSnapshot(to: member)
+        }
+        if entries.isEmpty && !evenIfEmpty { return false }
+        send(
+            Message(
+                kind: .append, to: members.progress.ids[member], logTerm: previousTerm, index: next - 1,
+                entries: entries, commit: log.committed))
+        members.progress[member].sentEntries(entries.count, byteCount: entries.payloadByteCount)
+        members.progress[member].sentCommit(log.committed)
+        return true
+    }
+
+    private mutating func maybeSendSnapshot(to member: Int) -> Bool {
+        // A snapshot is too large to be sent to who may not be there.
+        guard members.progress[member].recentActive, let snapshot = try? log.snapshot() else { return false }
+        invariant(!snapshot.isEmpty, "what is compacted is in a snapshot")
+        // Who is not in the snapshot's configuration would refuse it. The application makes a newer one.
+        let confState = snapshot.metadata.confState
+        guard confState.contains(members.progress.ids[member]) else { return false }
+        members.progress[member].becomeSnapshot(at: snapshot.metadata.index)
+        send(Message(kind: .snapshot, to: members.progress.ids[member], snapshot: snapshot))
+        return true
+    }
+
+    mutating func broadcastHeartbeat() {
+        let context = leadership.reads.heartbeatContext
+        for member in 0..<members.progress.count where members.progress.ids[member] != id {
+            // Not beyond what is known to be there, so that the follower can follow without asking.
+            let commit = min(members.progress[member].match, log.committed)
+            send(
+                Message(kind: .heartbeat, to: members.progress.ids[member], commit: commit, context: context))
+            members.progress[member].sentCommit(commit)
+        }
+    }
+
+    mutating func maybeCommit() -> Bool {
+        let progress = members.progress
+        let index = members.membership.voters.committedIndex { progress[$0]?.match ?? 0 }
+        return log.maybeCommit(LogPosition(term: term, index: index))
+    }
+}

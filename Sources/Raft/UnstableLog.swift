@@ -1,0 +1,140 @@
+import DequeModule
+import Prelude
+
+/// The end of the log that is not known to be stable: entries from `offset` on, and maybe a snapshot before them.
+///
+/// What was handed out to be written is in progress until the storage has confirmed it; both parts stay readable here
+/// until then. Entries may be replaced while older ones of the same index are being written, which is why a
+/// confirmation names the term too.
+package struct UnstableLog {
+    private(set) var snapshot: Snapshot?
+    private var entries: Deque<Entry> = []
+    /// The index of `entries.first`, or of the one that will be.
+    package private(set) var offset: LogIndex
+    private var isSnapshotInProgress = false
+    /// Entries below this are being written.
+    package private(set) var offsetInProgress: LogIndex
+
+    init(offset: LogIndex) {
+        self.offset = offset
+        offsetInProgress = offset
+    }
+
+    package var count: Int { entries.count }
+    var isEmpty: Bool { entries.isEmpty }
+
+    /// The first index, where the snapshot decides it.
+    var firstIndex: LogIndex? { snapshot.map { $0.metadata.index + 1 } }
+
+    /// The last index, where entries or the snapshot decide it.
+    var lastIndex: LogIndex? {
+        entries.isEmpty ? snapshot?.metadata.index : offset + UInt64(entries.count - 1)
+    }
+
+    func term(at index: LogIndex) -> Term? {
+        if index >= offset {
+            let place = index - offset
+            return place < UInt64(entries.count) ? entries[Int(place)].term : nil
+        }
+        guard let snapshot, snapshot.metadata.index == index else { return nil }
+        return snapshot.metadata.term
+    }
+
+    // MARK: What to write next
+
+    var hasNextEntries: Bool { entries.count > inProgressCount }
+
+    func nextEntries() -> [Entry] { copy(inProgressCount..<entries.count) }
+
+    var hasNextSnapshot: Bool { snapshot != nil && !isSnapshotInProgress }
+
+    var nextSnapshot: Snapshot? { isSnapshotInProgress ? nil : snapshot }
+
+    /// All that is here has been handed out.
+    mutating func acceptInProgress() {
+        offsetInProgress = offset + UInt64(entries.count)
+        if snapshot != nil { isSnapshotInProgress = true }
+    }
+
+    private var inProgressCount: Int { Int(offsetInProgress - offset) }
+
+    // MARK: What has been written
+
+    enum StableOutcome: Equatable {
+        case stable
+        case missing
+        case matchedSnapshot
+        case replacedMeanwhile(Term)
+    }
+
+    /// The entries up to `position` are stable, unless they have been replaced since.
+    mutating func stableTo(_ position: LogPosition) -> StableOutcome {
+        guard let term = term(at: position.index) else { return .missing }
+        if position.index < offset { return .matchedSnapshot }
+        if term != position.term { return .replacedMeanwhile(term) }
+        entries.removeFirst(Int(position.index + 1 - offset))
+        offset = position.index + 1
+        offsetInProgress = max(offsetInProgress, offset)
+        return .stable
+    }
+
+    mutating func stableSnapshotTo(_ index: LogIndex) {
+        if snapshot?.metadata.index == index {
+            snapshot = nil
+            isSnapshotInProgress = false
+        }
+    }
+
+    // MARK: Changes
+
+    mutating func restore(_ snapshot: Snapshot) {
+        offset = snapshot.metadata.index + 1
+        offsetInProgress = offset
+        entries.removeAll()
+        self.snapshot = snapshot
+        isSnapshotInProgress = false
+    }
+
+    enum Truncation: Equatable {
+        case none
+        /// Everything here was dropped.
+        case all(from: LogIndex)
+        /// The entries from the index on were dropped.
+        case tail(from: LogIndex)
+    }
+
+    /// Appends entries, replacing what is there from where they begin. They leave no gap.
+    mutating func truncateAndAppend(_ fresh: ArraySlice<Entry>) -> Truncation {
+        guard let from = fresh.first?.index else { return .none }
+        let end = offset + UInt64(entries.count)
+        invariant(from <= end, "appended entries leave no gap")
+        if from == end {
+            entries.append(contentsOf: fresh)
+            return .none
+        }
+        if from <= offset {
+            entries.removeAll(keepingCapacity: true)
+            entries.append(contentsOf: fresh)
+            offset = from
+            offsetInProgress = from
+            return .all(from: from)
+        }
+        entries.removeLast(Int(end - from))
+        entries.append(contentsOf: fresh)
+        offsetInProgress = min(offsetInProgress, from)
+        return .tail(from: from)
+    }
+
+    /// The entries of `low..<high` that fit into `byteCountMax`, at least one if there is one.
+    func slice(_ low: LogIndex, _ high: LogIndex, byteCountMax: UInt64) -> [Entry] {
+        let start = Int(low - offset)
+        let end = Int(high - offset)
+        if byteCountMax == .max { return copy(start..<end) }
+        return copy(start..<start + entries[start..<end].countFitting(byteCountMax))
+    }
+
+    private func copy(_ places: Range<Int>) -> [Entry] {
+        if places.isEmpty { return [] }
+        return Array(entries[places])
+    }
+}

@@ -1,0 +1,123 @@
+import Prelude
+
+/// The directory in which a node keeps all that it must not forget, held by one process at a time.
+///
+/// It holds `identity`, `lock`, and the directories `log` and `snapshots`.
+public final class DataDirectory {
+    public let path: String
+    /// Nil until the node has become a member of a cluster.
+    public private(set) var identity: NodeIdentity?
+    private let disk: any Disk
+    private let lock: any DiskLock
+
+    public var logPath: String { filePath(path, "log") }
+    public var snapshotsPath: String { filePath(path, "snapshots") }
+
+    private static let lockName = "lock"
+    /// What a directory may hold that no node has made its own yet, a crash on the way there included.
+    private static let namesBeforeIdentity: Set<String> = [lockName, IdentityFile.temporaryName, "lost+found"]
+
+    /// Creates the directory when it is missing, locks it, and reads the identity in it. Blocks.
+    public static func open(_ path: String, disk: any Disk) throws(StorageError) -> DataDirectory {
+        try onDisk { () throws(DiskError) in try disk.createDurableDirectory(path) }
+        // Before the lock leaves a file in what may be somebody else's directory.
+        try refuseForeign(path, disk)
+        let lock: any DiskLock
+        do {
+            lock = try disk.lock(filePath(path, lockName))
+        } catch  where error.kind == .locked {
+            throw .lockedByAnotherProcess(directory: path)
+        } catch {
+            throw StorageError(error)
+        }
+        do {
+            try refuseForeign(path, disk)
+            return DataDirectory(path: path, identity: try readIdentity(path, disk), disk: disk, lock: lock)
+        } catch {
+            lock.unlock()
+            throw error
+        }
+    }
+
+    private init(path: String, identity: NodeIdentity?, disk: any Disk, lock: any DiskLock) {
+        self.path = path
+        self.identity = identity
+        self.disk = disk
+        self.lock = lock
+    }
+
+    private static func refuseForeign(_ path: String, _ disk: any Disk) throws(StorageError) {
+        let names = try onDisk { () throws(DiskError) in try disk.list(path) }
+        guard !names.contains(IdentityFile.name),
+            let other = names.first(where: { !namesBeforeIdentity.contains($0) })
+        else { return }
+        throw .foreign(directory: path, found: other)
+    }
+
+    private static func readIdentity(_ path: String, _ disk: any Disk) throws(StorageError) -> NodeIdentity? {
+        let path = filePath(path, IdentityFile.name)
+        let file: any DiskFile
+        do {
+            file = try disk.open(path, .readOnly)
+        } catch  where error.kind == .notFound {
+            return nil
+        } catch {
+            throw StorageError(error)
+        }
+        defer { file.close() }
+        let byteCount = try onDisk { () throws(DiskError) in try file.byteCount }
+        guard byteCount <= IdentityFile.byteCountMax else {
+            throw .damaged(file: path, offset: IdentityFile.byteCountMax, reason: "the file is too long")
+        }
+        var bytes = [UInt8](repeating: 0, count: Int(byteCount))
+        try onDisk { () throws(DiskError) in try file.readAll(into: &bytes, at: 0, path: path) }
+        return try IdentityFile.decoded(bytes, path: path)
+    }
+
+    /// Replaces the identity, durably and as a whole: after a crash it is the old one or the new one. Must have
+    /// returned before anything else is kept in the directory. Blocks.
+    public func saveIdentity(_ identity: NodeIdentity) throws(StorageError) {
+        let bytes = IdentityFile.encoded(identity)
+        try onDisk { () throws(DiskError) in
+            try disk.replaceFile(
+                filePath(path, IdentityFile.name), with: [bytes],
+                by: filePath(path, IdentityFile.temporaryName))
+        }
+        self.identity = identity
+    }
+
+    /// Begins the next life of the node: raises the incarnation by one, durably. Nil when there is no identity yet.
+    /// To be called once after `open`, before the node serves. Blocks.
+    public func beginIncarnation() throws(StorageError) -> Incarnation? {
+        guard var identity else { return nil }
+        guard identity.incarnation.rawValue < .max else {
+            throw .damaged(
+                file: filePath(path, IdentityFile.name), offset: 0, reason: "the incarnation cannot be raised")
+        }
+        identity.incarnation = Incarnation(identity.incarnation.rawValue + 1)
+        try saveIdentity(identity)
+        return identity.incarnation
+    }
+
+    /// Lets other processes have the directory.
+    public func close() { lock.unlock() }
+}
+
+extension Disk {
+    /// Writes a file under a temporary name and gives it its own once it is durable.
+    func replaceFile(_ path: String, with parts: [[UInt8]], by temporaryPath: String) throws(DiskError) {
+        do { try remove(temporaryPath) } catch  where error.kind == .notFound {}
+        let file = try open(temporaryPath, .createNew)
+        do {
+            defer { file.close() }
+            var offset: UInt64 = 0
+            for part in parts {
+                try file.write(part, at: offset)
+                offset += UInt64(part.count)
+            }
+            try file.synchronizeData()
+        }
+        try rename(temporaryPath, to: path)
+        try synchronizeDirectory(parentDirectory(of: path))
+    }
+}

@@ -1,0 +1,125 @@
+import Prelude
+import Raft
+
+// What goes on beside the batches: filling segments with zeros ahead of time, and removing those that no group needs.
+extension DurableLog {
+    /// Lets go of the entries of `group` up to `index`, as far as a durable `.compacted` or `.snapshot` record covers
+    /// them: whole segments that no group needs any more are removed in the background. May be called before the
+    /// record is durable, and takes effect then.
+    public func compact(_ group: GroupID, upTo index: LogIndex) {
+        floors[group] = max(floors[group] ?? 0, index)
+        mayRemove = true
+        maintain()
+    }
+
+    func maintain() {
+        guard failure == nil, isOpen else { return }
+        removeUnneeded()
+        guard !isFillingSuspended else { return }
+        fillActive()
+        prepareNext()
+    }
+
+    /// Where filling stops that has to reach `needed`: a piece further, so that not every batch has to fill.
+    func fillEnd(from needed: UInt64) -> UInt64 {
+        max(needed, min(limits.segmentByteCount, needed + limits.fillByteCount))
+    }
+
+    /// Keeps zeros ahead of the write position. The zeros are left to the next batch to synchronize: a failure must
+    /// reach the batch, and the system tells it to one of two callers only. So that they do not weigh on it much, they
+    /// are few.
+    private func fillActive() {
+        guard let active, !active.isSealed, !isActiveBeingFilled, !isBatchFilling,
+            active.filledByteCount < limits.segmentByteCount,
+            active.filledByteCount < active.position + 2 * limits.fillByteCount
+        else { return }
+        let (file, start) = (active.file, active.filledByteCount)
+        let end = min(limits.segmentByteCount, start + limits.fillByteCount)
+        isActiveBeingFilled = true
+        work.perform { () -> (UInt64, DiskError?) in
+            var filled = start
+            do throws(DiskError) { try fillWithZeros(file, from: &filled, to: end) } catch { return (filled, error) }
+            return (filled, nil)
+        } completion: { [self] filled, error in
+            isActiveBeingFilled = false
+            if let now = self.active, now.file === file {
+                self.active?.filledByteCount = max(filled, now.filledByteCount)
+            } else {
+                // The segment was sealed meanwhile.
+                file.close()
+            }
+            filledAhead(error)
+        }
+    }
+
+    /// Prepares the next segment piece by piece while the active one is in use. Not before a part of that one is, so
+    /// that a young node is small; only a first piece when there is no active one, so that the first batch comes soon.
+    private func prepareNext() {
+        guard let prepared = next else { return }
+        var end = limits.segmentByteCount
+        if let active {
+            guard active.isSealed || active.position >= limits.segmentByteCount / 4 else { return }
+        } else {
+            end = min(end, limits.fillByteCount)
+        }
+        guard prepared.filledByteCount < end else { return }
+        let isForLater = active != nil
+        let target = min(end, prepared.filledByteCount + limits.fillByteCount * (isForLater ? 4 : 1))
+        next = nil
+        work.perform { [disk] () -> (PreparedSegment, DiskError?) in
+            var prepared = prepared
+            do throws(DiskError) {
+                try prepared.prepare(to: target, disk: disk)
+                if isForLater { try prepared.synchronize(disk: disk) }
+            } catch { return (prepared, error) }
+            return (prepared, nil)
+        } completion: { [self] prepared, error in
+            next = prepared
+            filledAhead(error)
+        }
+    }
+
+    private func filledAhead(_ error: DiskError?) {
+        if let error {
+            if error.kind == .noSpace {
+                isFillingSuspended = true
+            } else {
+                failure = failure ?? .disk(error)
+            }
+        }
+        resume()
+        maintain()
+    }
+
+    // MARK: Removal
+
+    private func removeUnneeded() {
+        guard mayRemove, !isRemoving else { return }
+        mayRemove = false
+        let paths = segments.dropLast().prefix(while: isUnneeded).map(\.path)
+        guard !paths.isEmpty else { return }
+        isRemoving = true
+        work.perform { [disk, directory] () -> Int in
+            for (count, path) in paths.enumerated() {
+                // One after the other, so that what is left is without a gap whenever the machine stops.
+                do throws(DiskError) {
+                    try disk.remove(path)
+                } catch  where error.kind == .notFound {
+                } catch { return count }
+                do { try disk.synchronizeDirectory(directory) } catch { return count + 1 }
+            }
+            return paths.count
+        } completion: { [self] count in
+            isRemoving = false
+            segments.removeFirst(count)
+            maintain()
+        }
+    }
+
+    private func isUnneeded(_ segment: Segment) -> Bool {
+        segment.lastIndexes.allSatisfy { group, last in
+            guard let state = groups[group], let floor = floors[group] else { return false }
+            return last <= min(floor, state.start.index)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import CNGHTTP2
+import Prelude
+
+/// One caller's connection: turns header blocks into calls.
+final class ServerConnection: HTTP2Connection {
+    private enum Drain { case none, noticed, announced }
+
+    private let server: GRPCServer
+    private var headers = RequestHeaders()
+    private var drain = Drain.none
+    /// The place in the server's table; the server's alone to write.
+    var place = 0
+
+    init(_ transport: any Connection, server: GRPCServer) throws(HTTP2Failure) {
+        self.server = server
+        try super.init(.server, transport: transport, context: server.context)
+    }
+
+    // MARK: Requests
+
+    override func beginHeaders(_ category: nghttp2_headers_category) { headers = RequestHeaders() }
+
+    override func receiveHeader(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+        headers.add(
+            name, value, routes: server.routes, byteCountMax: context.limits.headerListByteCountMax)
+    }
+
+    override func endHeaders(
+        _ streamID: Int32, _ stream: HTTP2Stream?, _ category: nghttp2_headers_category, isEnd: Bool
+    ) {
+        guard category == NGHTTP2_HCAT_REQUEST else {
+            // Trailers of a request mean nothing to gRPC but its end.
+            if isEnd { stream?.endReceiving() }
+            return
+        }
+        guard headers.byteCount <= context.limits.headerListByteCountMax else {
+            return refuse(
+                streamID, isEnd,
+                GRPCStatus(
+                    .resourceExhausted, "more than \(context.limits.headerListByteCountMax) bytes of headers"))
+        }
+        switch headers.method {
+        case .post: break
+        case .get where !headers.isGRPC: return refuse(streamID, isEnd, .notFound)
+        case .get, .missing, .other: return refuse(streamID, isEnd, .methodNotAllowed)
+        }
+        guard headers.isGRPC else { return refuse(streamID, isEnd, .unsupportedMediaType) }
+        guard headers.timeout != .malformed else {
+            return refuse(streamID, isEnd, GRPCStatus(.invalidArgument, "malformed grpc-timeout"))
+        }
+        guard let route = headers.route else {
+            let path = String(decoding: headers.unknownPath, as: UTF8.self)
+            return refuse(streamID, isEnd, GRPCStatus(.unimplemented, "unknown method \(path)"))
+        }
+        open(route, streamID, isEnd)
+    }
+
+    private func open(_ route: Route, _ streamID: Int32, _ isEnd: Bool) {
+        let call: ServerCall
+        switch route.kind {
+        case .unary: call = UnaryCall(headers, route: route, connection: self)
+        case .streaming: call = ServerStream(headers, route: route, connection: self)
+        }
+        add(call, id: streamID)
+        server.openCallCount += 1
+        if let deadline = call.deadline { context.timers.set(call, at: deadline) }
+        if case .streaming(let handler) = route.kind, let stream = call as? ServerStream { handler(stream) }
+        if isEnd { call.endReceiving() }
+    }
+
+    private func refuse(_ streamID: Int32, _ isEnd: Bool, _ status: GRPCStatus) {
+        GRPCHeaders.submitTrailersOnly(
+            status, Metadata(), Metadata(), to: self, streamID, isPeerDone: isEnd)
+    }
+
+    private func refuse(_ streamID: Int32, _ isEnd: Bool, _ answer: PlainAnswer.Kind) {
+        let stream = PlainAnswer(context: context)
+        add(stream, id: streamID)
+        server.openCallCount += 1
+        stream.isPeerDone = isEnd
+        stream.submit(answer)
+    }
+
+    override func streamLeft() {
+        server.openCallCount -= 1
+    }
+
+    // MARK: The end
+
+    /// Tells the peer to open no more calls. What it opened before it learnt that is served (RFC 9113 §6.8): only after
+    /// its answer to a PING the last stream is named.
+    func startDrain() {
+        guard drain == .none else { return }
+        drain = .noticed
+        nghttp2_submit_shutdown_notice(session)
+        sendPing(Self.drainPayload)
+        waitForPong()
+    }
+
+    override func pongReceived(_ payload: UInt64) {
+        guard payload == Self.drainPayload, drain == .noticed else { return }
+        drain = .announced
+        nghttp2_submit_goaway(
+            session, UInt8(NGHTTP2_FLAG_NONE.rawValue), nghttp2_session_get_last_proc_stream_id(session),
+            HTTP2ErrorCode.noError.rawValue, nil, 0)
+    }
+
+    override func closed(_ reason: String) { server.remove(self) }
+}

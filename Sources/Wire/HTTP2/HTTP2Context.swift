@@ -1,0 +1,46 @@
+import Prelude
+
+/// What the connections of one server or channel share, and what they do together at the end of a turn: run what was
+/// put off, then flush every connection that has something to say.
+final class HTTP2Context {
+    let clock: any Clock
+    let limits: WireLimits
+    let timers: TimerQueue
+    let output = OutputBuffer()
+    /// Bytes of received messages that are incomplete or not yet taken by their handlers.
+    var inboundByteCount = 0
+
+    private var turnRequest: (any TurnRequest)?
+    private var unflushed: [HTTP2Connection] = []
+    private var postponed: [() -> Void] = []
+
+    init(clock: any Clock, turns: any Turns, limits: WireLimits) {
+        self.clock = clock
+        self.limits = limits
+        timers = TimerQueue(clock: clock)
+        turnRequest = turns.register { [weak self] in self?.turn() }
+    }
+
+    deinit { turnRequest?.unregister() }
+
+    /// Runs `action` at the end of this turn: for what must not happen inside the caller's call.
+    func postpone(_ action: @escaping () -> Void) {
+        postponed.append(action)
+        turnRequest?.request()
+    }
+
+    func flushLater(_ connection: HTTP2Connection) {
+        unflushed.append(connection)
+        turnRequest?.request()
+    }
+
+    private func turn() {
+        // What these add is for the next turn, which comes without waiting for events.
+        let actions = postponed
+        postponed = []
+        for action in actions { action() }
+        let connections = unflushed
+        unflushed = []
+        for connection in connections { connection.flush() }
+    }
+}

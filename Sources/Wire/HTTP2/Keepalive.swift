@@ -1,0 +1,86 @@
+import CNGHTTP2
+import Prelude
+
+/// What the one timer of a connection waits for.
+///
+/// `handshake` → `quiet` with the peer's SETTINGS; `quiet` → `ponging` when nothing was read for an interval, and back
+/// with the next byte; any → `lingering` with our last frame. When time runs out in `handshake`, `ponging` or
+/// `lingering`, the connection is cut.
+struct Keepalive {
+    enum Wait { case handshake, quiet, ponging, lingering }
+
+    var wait = Wait.handshake
+    /// When the peer last sent or took something.
+    var progressTime: Nanoseconds = 0
+    /// What we sent could not be taken by the system: a PING would wait behind it.
+    var isReadingPaused = false
+    var bufferedByteCount = 0
+    var interval: Nanoseconds = 0
+}
+
+extension HTTP2Connection: TimerQueueMember {
+    func startHandshakeTimer() {
+        keepalive.wait = .handshake
+        keepalive.progressTime = context.clock.now
+        keepalive.interval = .milliseconds(context.limits.keepaliveIntervalMilliseconds)
+        wake(after: .milliseconds(context.limits.handshakeTimeoutMilliseconds))
+    }
+
+    func startKeepalive() {
+        keepalive.wait = .quiet
+        wake(after: keepalive.interval)
+    }
+
+    func startLingerTimer() {
+        keepalive.wait = .lingering
+        wake(after: .milliseconds(context.limits.keepaliveTimeoutMilliseconds))
+    }
+
+    /// The peer finds our PINGs too many.
+    func slowDownKeepalive() {
+        keepalive.interval = min(2 * keepalive.interval, .seconds(3600))
+    }
+
+    private func wake(after delay: Nanoseconds) { context.timers.set(self, at: context.clock.now + delay) }
+
+    func timerFired() {
+        let now = context.clock.now
+        switch keepalive.wait {
+        case .handshake: abort("no HTTP/2 SETTINGS within the time for the handshake")
+        case .lingering: abort("the peer did not take our last bytes in time")
+        case .ponging where hasProgressed(since: now, within: pongTime): startKeepalive()
+        case .ponging where transport.bufferedByteCount < keepalive.bufferedByteCount: startKeepalive()
+        case .ponging: abort("keepalive PING not answered in time")
+        case .quiet where hasProgressed(since: now, within: keepalive.interval):
+            context.timers.set(self, at: keepalive.progressTime + keepalive.interval)
+        case .quiet where !isKeepaliveWanted: wake(after: keepalive.interval)
+        case .quiet:
+            sendPing(Self.keepalivePayload)
+            waitForPong()
+        }
+    }
+
+    /// Until `keepaliveTimeoutMilliseconds` have passed without a byte read or taken.
+    func waitForPong() {
+        keepalive.wait = .ponging
+        keepalive.bufferedByteCount = transport.bufferedByteCount
+        wake(after: pongTime)
+    }
+
+    static var keepalivePayload: UInt64 { 0 }
+    static var drainPayload: UInt64 { 1 }
+
+    func sendPing(_ payload: UInt64) {
+        withUnsafeBytes(of: payload.bigEndian) { bytes in
+            _ = nghttp2_submit_ping(
+                session, UInt8(NGHTTP2_FLAG_NONE.rawValue), bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
+        }
+        flushLater()
+    }
+
+    private var pongTime: Nanoseconds { .milliseconds(context.limits.keepaliveTimeoutMilliseconds) }
+
+    private func hasProgressed(since now: Nanoseconds, within span: Nanoseconds) -> Bool {
+        now - keepalive.progressTime < span
+    }
+}

@@ -1,0 +1,33 @@
+import Foundation
+import RaftTrace
+
+/// Runs all traces of a folder: the first argument, or RAFT_TESTDATA, or `../shared/raft-testdata`.
+@main
+struct ConformanceCommand {
+    static func main() {
+        let folder =
+            CommandLine.arguments.dropFirst().first ?? ProcessInfo.processInfo.environment["RAFT_TESTDATA"]
+            ?? "../shared/raft-testdata"
+        let runner = TraceRunner(folder: folder)
+        let files: [String]
+        do {
+            files = try runner.files()
+        } catch {
+            print("error: \(error)")
+            exit(2)
+        }
+        var failures: [String] = []
+        for file in files {
+            do {
+                try runner.run(file)
+                print("ok   \(file)")
+            } catch {
+                print("FAIL \(file)")
+                failures.append("\(error)")
+            }
+        }
+        for failure in failures { print("\n\(failure)") }
+        print("\n\(files.count - failures.count) passed, \(failures.count) failed")
+        if !failures.isEmpty { exit(1) }
+    }
+}

@@ -81,7 +81,7 @@ let package = Package(
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "StorageTesting", "CChecksum"]),
         tests(of: "Wire"),
-        tests(of: "Node"),
+        tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral"),
     ]

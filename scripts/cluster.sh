@@ -10,7 +10,9 @@ say() { printf '%s\n' "$*"; }
 fail() { printf 'cluster: %s\n' "$*" >&2; exit 1; }
 address() { echo "127.0.0.1:$1"; }
 ports() { cat "$root/ports" 2>/dev/null || fail "no cluster runs here: start one with 'make cluster'"; }
-is_running() { [ -f "$root/node-$1/pid" ] && kill -0 "$(cat "$root/node-$1/pid")" 2>/dev/null; }
+# A process that has ended and that nobody has waited for yet (Z) does not run.
+is_alive() { [ -d "/proc/$1" ] && ! grep -qE '^State:\s+[ZX]' "/proc/$1/status" 2>/dev/null; }
+is_running() { [ -f "$root/node-$1/pid" ] && is_alive "$(cat "$root/node-$1/pid")"; }
 
 launch() { # PORT FLAGS…
     local port=$1 home="$root/node-$1"
@@ -32,7 +34,6 @@ wait_until_running() { # PORT
     fail "the node at port $1 did not start within 30 s"
 }
 
-# Prints FIELD of every node's own view of group 1, one line a node.
 any_running() {
     local port
     for port in $(ports); do is_running "$port" && { echo "$port"; return; }; done
@@ -50,6 +51,17 @@ wait_for_voters() { # COUNT
         sleep 0.1
     done
     fail "only $voters of $1 nodes became voters within 30 s"
+}
+
+leader_address() {
+    local leader=
+    for _ in $(seq 300); do
+        leader=$("$raftoral" cluster status --address "$(address "$(any_running)")" --output json 2>/dev/null | field \
+            '[m["address"] for g in d["groups"] for m in d["members"] if g["groupID"] == 1 and m["nodeID"] == g["leaderNodeID"]][0]' \
+            2>/dev/null) && { echo "$leader"; return; }
+        sleep 0.1
+    done
+    fail "no leader within 30 s"
 }
 
 start() {
@@ -83,9 +95,13 @@ start() {
 
 failover() {
     local port any leader victim id="failover-$$" n=60
-    any=$(any_running)
-    leader=$("$raftoral" cluster status --address "$(address "$any")" --output json \
-        | field '[m["address"] for m in d["members"] if m["nodeID"] == [g for g in d["groups"] if g["groupID"] == 1][0]["leaderNodeID"]][0]')
+    for port in $(ports); do
+        is_running "$port" && continue
+        say "▶ starting the node at $(address "$port") again"
+        launch "$port"
+        wait_until_running "$port"
+    done
+    leader=$(leader_address)
     victim=${leader##*:}
     # The leader takes the call and so owns the run: it is the worst node to lose.
     say "▶ starting workflow $id (fibonacci of $n, one step every 50 ms) on the leader, $leader"
@@ -94,6 +110,7 @@ failover() {
     sleep 1
     say "✗ kill -9 of the leader at $leader (pid $(cat "$root/node-$victim/pid"))"
     kill -9 "$(cat "$root/node-$victim/pid")"
+    for _ in $(seq 50); do is_running "$victim" || break; sleep 0.1; done
     any=$(any_running)
     say "▶ asking $(address "$any") for the result"
     "$raftoral" workflow result "$id" --address "$(address "$any")"
@@ -120,7 +137,8 @@ PYTHON
     say "▶ starting the killed node again"
     launch "$victim"
     wait_until_running "$victim"
-    "$raftoral" cluster status --address "$(address "$victim")"
+    sleep 1
+    "$raftoral" cluster status --address "$(address "$any")"
 }
 
 stop() {
@@ -130,8 +148,13 @@ stop() {
         is_running "$port" || continue
         pid=$(cat "$root/node-$port/pid")
         kill -TERM "$pid"
-        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        if kill -0 "$pid" 2>/dev/null; then kill -9 "$pid"; say "✗ node at port $port had to be killed"; else say "✓ node at port $port stopped"; fi
+        for _ in $(seq 100); do is_alive "$pid" || break; sleep 0.1; done
+        if is_alive "$pid"; then
+            kill -9 "$pid"
+            say "✗ node at port $port had to be killed"
+        else
+            say "✓ node at port $port stopped"
+        fi
     done
     rm -rf "$root"
 }

@@ -11,6 +11,10 @@ case "${1-}" in
     *) echo "usage: $0 [--check]" >&2; exit 2 ;;
 esac
 
+# Another version writes other code, which is no difference that anyone made.
+version=$(protoc-c --version | sed -n 's/^protobuf-c //p')
+if [ "$version" != 1.4.1 ]; then echo "$0: needs protoc-c 1.4.1, found ${version:-none}" >&2; exit 2; fi
+
 messages=CSystemShims/CMessages
 structs=Sources/Wire/Messages/GeneratedStructs.swift
 fresh=$(mktemp -d)

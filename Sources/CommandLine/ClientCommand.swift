@@ -25,6 +25,8 @@ protocol ClientCommand: ParsableCommand {
 /// Why a client command failed, for people.
 struct ClientFailure: Error {
     var text: String
+    /// The same call may succeed a little later.
+    var mayPass = false
 
     init(_ text: String) { self.text = text }
 
@@ -40,6 +42,7 @@ struct ClientFailure: Error {
             case .resourceExhausted: "\n  • The node has too much to do, or too little space: try again later."
             default: ""
             }
+        mayPass = status.code == .unavailable
         text = "\(status.message.isEmpty ? "\(status.code)" : status.message)\(hint)"
     }
 }
@@ -61,6 +64,14 @@ struct ClusterClient {
             return try await client.call(path, request, response, timeout: waits ? nil : .seconds(options.timeout))
         } catch {
             throw ClientFailure(error, at: target)
+        }
+    }
+}
+
+extension ClusterClient {
+    func pause(_ time: Nanoseconds) async {
+        await withCheckedContinuation { continuation in
+            _ = seams.clock.schedule(after: time) { continuation.resume() }
         }
     }
 }

@@ -177,9 +177,17 @@ extension ClusterClient {
     private func result(
         of workflow: String, run: RunID?
     ) async throws(ClientFailure) -> GetWorkflowResultResponse {
-        try await call(
-            WorkflowServicePath.result, GetWorkflowResultRequest(workflowID: workflow, runID: run),
-            GetWorkflowResultResponse.self, waits: true)
+        let deadline = seams.clock.now + .seconds(options.timeout)
+        while true {
+            do throws(ClientFailure) {
+                return try await call(
+                    WorkflowServicePath.result, GetWorkflowResultRequest(workflowID: workflow, runID: run),
+                    GetWorkflowResultResponse.self, waits: true)
+            } catch {
+                guard error.mayPass, seams.clock.now < deadline else { throw error }
+            }
+            await pause(.milliseconds(200))
+        }
     }
 }
 

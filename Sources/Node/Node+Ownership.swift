@@ -104,7 +104,7 @@ extension CommandFailure {
     fileprivate var forRuntime: ProposalFailure {
         switch self {
         case .overloaded, .diskFull: .overloaded
-        case .outcomeUnknown: .timedOut
+        case .outcomeUnknown, .notConfirmed: .timedOut
         case .shuttingDown: .stopping
         }
     }

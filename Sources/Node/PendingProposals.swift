@@ -7,6 +7,8 @@ enum CommandFailure: Error, Equatable {
     case overloaded(String)
     /// Not known whether it was applied; it may yet be.
     case outcomeUnknown(String)
+    /// A read that the leader did not confirm in time.
+    case notConfirmed(String)
     /// The node is shutting down; not known whether it was applied.
     case shuttingDown
     /// The disk takes no writes; nothing was proposed.

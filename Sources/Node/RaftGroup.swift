@@ -94,7 +94,7 @@ final class RaftGroup {
         let expiredReads = reads.expire(now: now)
         let reason = leader == .none ? "the group has no leader" : "no answer from the leader, node \(leader)"
         return expiredProposals.map { expired in { expired(.failure(.outcomeUnknown(reason))) } }
-            + expiredReads.map { expired in { expired(.failure(.outcomeUnknown(reason))) } }
+            + expiredReads.map { expired in { expired(.failure(.notConfirmed(reason))) } }
     }
 
     /// Hands waiting proposals to Raft, which appends them here or forwards them to the leader.

@@ -208,6 +208,9 @@ extension Limits {
             "workflow.stateByteCountMax < log.snapshotByteCountMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
+        try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
+        try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
+        try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")
     }
 }
 
@@ -218,7 +221,7 @@ public enum CodecLimits {
     /// … and this much for each byte of input beyond. The smallest Raft entry that is ever sent asks for about 22.
     public static let decodingByteCountPerInputByte = 32
     /// What each thread keeps between messages.
-    public static let keptArenaByteCountMax = 1 << 20
+    public static let keptArenaByteCountMax = 4 << 20
     /// Identifiers on the wire stay below 2^63, so that arithmetic on them cannot overflow.
     public static let identifierMax = UInt64(Int64.max)
 }

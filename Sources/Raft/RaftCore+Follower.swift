@@ -88,9 +88,8 @@ extension RaftCore {
         let metadata = snapshot.metadata
         if metadata.index <= log.committed { return false }
         let confState = metadata.confState
-        // A snapshot for whom it does not mention would leave a node that is in no configuration. Who is in
-        // `learnersNext` is an outgoing voter too.
-        if !confState.isVoter(id) && !confState.learners.contains(id) { return false }
+        // A snapshot that does not mention this node would leave it in no configuration.
+        if !confState.contains(id) { return false }
         if log.matches(snapshot.position) {
             // All entries are here; only the news that they are committed was not.
             log.commit(to: metadata.index)

@@ -38,6 +38,9 @@ extension RaftCore {
         // A snapshot is too large to be sent to who may not be there.
         guard members.progress[member].recentActive, let snapshot = try? log.snapshot() else { return false }
         invariant(!snapshot.isEmpty, "what is compacted is in a snapshot")
+        // Who is not in the snapshot's configuration would refuse it. The application makes a newer one.
+        let confState = snapshot.metadata.confState
+        guard confState.contains(members.progress.ids[member]) else { return false }
         members.progress[member].becomeSnapshot(at: snapshot.metadata.index)
         send(Message(kind: .snapshot, to: members.progress.ids[member], snapshot: snapshot))
         return true

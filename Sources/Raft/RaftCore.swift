@@ -55,20 +55,19 @@ package struct RaftCore {
         } catch {
             throw .invalidConfiguration(reason: "stored configuration: \(error)")
         }
-        if !hardState.isEmpty {
-            guard hardState.commit >= log.committed && hardState.commit <= log.lastIndex else {
-                throw .invalidConfiguration(
-                    reason: "stored commit index \(hardState.commit) is outside of the log "
-                        + "\(log.committed)...\(log.lastIndex)")
-            }
-            log.restoreCommitted(hardState.commit)
-            term = hardState.term
-            vote = hardState.vote
+        term = hardState.term
+        vote = hardState.vote
+        // What was applied or compacted was committed, even if the commit index was not stored in time.
+        let committed = max(hardState.commit, configuration.applied, log.committed)
+        guard committed <= log.lastIndex else {
+            throw .invalidConfiguration(
+                reason: "entries up to \(committed) were committed, but the stored log ends at \(log.lastIndex)")
         }
+        log.restoreCommitted(committed)
         if configuration.applied > 0 {
-            guard configuration.applied >= log.applied && configuration.applied <= log.committed else {
+            guard configuration.applied >= log.applied else {
                 throw .invalidConfiguration(
-                    reason: "applied index \(configuration.applied) is outside of \(log.applied)...\(log.committed)")
+                    reason: "applied index \(configuration.applied) is below \(log.applied), what was compacted")
             }
             log.appliedTo(configuration.applied, byteCount: 0)
         }

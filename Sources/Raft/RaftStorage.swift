@@ -36,5 +36,8 @@ public protocol RaftStorage: AnyObject {
     /// The index of the first entry that is not compacted.
     var firstIndex: LogIndex { get }
     /// The newest snapshot. Throws `snapshotTemporarilyUnavailable` while one is being made.
+    ///
+    /// A node that was added after this snapshot was made cannot use it: make one when a configuration change has
+    /// been applied, before anything is compacted that the snapshot before it did not cover.
     func snapshot() throws(RaftStorageError) -> Snapshot
 }

@@ -42,6 +42,9 @@ public struct ConfState: Equatable, Sendable {
 
     /// Whether a majority of this configuration, or of either half of it, can need `node`.
     public func isVoter(_ node: NodeID) -> Bool { voters.contains(node) || votersOutgoing.contains(node) }
+
+    /// Whether `node` is a voter or a learner. Who is in `learnersNext` is an outgoing voter still.
+    public func contains(_ node: NodeID) -> Bool { isVoter(node) || learners.contains(node) }
 }
 
 public struct SnapshotMetadata: Equatable, Sendable {

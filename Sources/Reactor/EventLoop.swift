@@ -241,8 +241,8 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     /// Closes what is open, waits for work items that run, gives their callbacks and the jobs that follow from
-    /// them a last chance to run, and gives back every descriptor. Timers never fire again, and jobs that are
-    /// enqueued later never run. Precondition: the loop does not run.
+    /// them a last chance to run, and gives back every descriptor. Timers never fire again; work, connects and
+    /// jobs that are asked for later are dropped without a completion. Precondition: the loop does not run.
     public func close() {
         if phase == .closed { return }
         occupied {
@@ -266,6 +266,7 @@ public final class EventLoop: @unchecked Sendable {
             while uv_run(uvLoop, UV_RUN_DEFAULT) != 0 {}
             invariant(uv_loop_close(uvLoop) == 0, "nothing of a loop is open once its resources are closed")
             jobs = []
+            atTurnEnd = []
             loopTurns.removeAll()
             loopClock.removeAll()
             phase = .closed

@@ -55,7 +55,11 @@ public final class FileDisk: Disk {
     public func rename(_ from: String, to: String) throws(DiskError) {
         try checkPath(from, "rename")
         try checkPath(to, "rename")
-        if Glibc.rename(from, to) != 0 { throw DiskError(errno: errno, "rename", from) }
+        if Glibc.rename(from, to) != 0 {
+            var error = DiskError(errno: errno, "rename", from)
+            error.reason += " (to \(to))"
+            throw error
+        }
     }
 
     public func remove(_ path: String) throws(DiskError) {

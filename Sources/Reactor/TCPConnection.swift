@@ -37,6 +37,8 @@ final class TCPConnection: Connection, LoopResource {
     private var inFlight = OutgoingBytes()
     private var waiting = OutgoingBytes()
     private var isWriting = false
+    /// Why nothing can be sent any more, while what had arrived before is still being read.
+    private var outputFailure: Int32?
     private let writeRequest: UnsafeMutablePointer<uv_write_t>
     private let shutdownRequest: UnsafeMutablePointer<uv_shutdown_t>
     private var lingerTimer: (any ScheduledTimer)?
@@ -156,6 +158,10 @@ final class TCPConnection: Connection, LoopResource {
 
     private func peerDidEnd() {
         hasPeerEnded = true
+        if let outputFailure {
+            fail(outputFailure)
+            return
+        }
         switch phase {
         case .open where bufferedByteCount > 0:
             closeReason = .endOfStream
@@ -182,13 +188,13 @@ final class TCPConnection: Connection, LoopResource {
     }
 
     func write(_ bytes: UnsafeRawBufferPointer) {
-        guard phase == .open, let start = bytes.baseAddress, !bytes.isEmpty else { return }
+        guard phase == .open, outputFailure == nil, let start = bytes.baseAddress, !bytes.isEmpty else { return }
         var sentByteCount = 0
         if bufferedByteCount == 0 {
             var buffer = uvBuffer(UnsafeMutableRawPointer(mutating: start), bytes.count)
             let result = uv_try_write(raftoral_uv_stream(tcp), &buffer, 1)
             if result < 0, result != UV_EAGAIN.rawValue {
-                fail(result)
+                failOutput(result)
                 return
             }
             sentByteCount = max(0, Int(result))
@@ -210,7 +216,7 @@ final class TCPConnection: Connection, LoopResource {
         }
         if result < 0 {
             isWriting = false
-            fail(result)
+            failOutput(result)
         }
     }
 
@@ -219,7 +225,7 @@ final class TCPConnection: Connection, LoopResource {
         inFlight = OutgoingBytes()
         if phase == .closed { return }
         if status < 0 {
-            fail(status)
+            failOutput(status)
         } else if waiting.count > 0 {
             writeWaiting()
         } else {
@@ -232,10 +238,25 @@ final class TCPConnection: Connection, LoopResource {
         }
     }
 
+    /// The other side may have answered before it broke off: what has arrived is read first, and the end of the
+    /// input, which the system reports on such a socket without delay, closes.
+    private func failOutput(_ code: Int32) {
+        guard phase == .open, isReading else {
+            fail(code)
+            return
+        }
+        outputFailure = code
+        waiting = OutgoingBytes()
+    }
+
     // MARK: - Closing
 
     func closeAfterFlush() {
         guard phase == .open else { return }
+        if let outputFailure {
+            fail(outputFailure)
+            return
+        }
         phase = .flushing
         updateReading()
         startLingering()

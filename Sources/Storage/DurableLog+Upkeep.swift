@@ -3,13 +3,11 @@ import Raft
 
 // What goes on beside the batches: filling segments with zeros ahead of time, and removing those that no group needs.
 extension DurableLog {
-    /// Lets go of the entries of `group` up to `index`, as far as a durable `.compacted` or `.snapshot` record covers
-    /// them: whole segments that no group needs any more are removed in the background. May be called before the
-    /// record is durable, and takes effect then.
+    /// The entries of `group` up to `index` are not needed any more: what they lead to is durable elsewhere. The next
+    /// batch notes it; once that is durable, whole segments that no group needs are removed in the background.
     public func compact(_ group: GroupID, upTo index: LogIndex) {
-        floors[group] = max(floors[group] ?? 0, index)
-        mayRemove = true
-        maintain()
+        if let state = groups[group], index <= state.start.index { return }
+        compactions[group] = max(compactions[group] ?? 0, index)
     }
 
     func maintain() {
@@ -29,7 +27,8 @@ extension DurableLog {
     /// reach the batch, and the system tells it to one of two callers only. So that they do not weigh on it much, they
     /// are few.
     private func fillActive() {
-        guard let active, !active.isSealed, !isActiveBeingFilled, active.filledByteCount < limits.segmentByteCount,
+        guard let active, !active.isSealed, !isActiveBeingFilled, !isBatchFilling,
+            active.filledByteCount < limits.segmentByteCount,
             active.filledByteCount < active.position + 2 * limits.fillByteCount
         else { return }
         let (file, start) = (active.file, active.filledByteCount)
@@ -117,8 +116,7 @@ extension DurableLog {
 
     private func isUnneeded(_ segment: Segment) -> Bool {
         segment.lastIndexes.allSatisfy { group, last in
-            guard let state = groups[group], let floor = floors[group] else { return false }
-            return last <= min(floor, state.start.index)
+            groups[group].map { last <= $0.start.index } ?? false
         }
     }
 }

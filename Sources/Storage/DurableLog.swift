@@ -21,10 +21,13 @@ public final class DurableLog {
     var next: PreparedSegment?
     var nextSequence: UInt64
     var isActiveBeingFilled = false
+    /// The batch that is being written fills its own way: no zeros may be written there beside it.
+    var isBatchFilling = false
     /// A full disk stopped the filling ahead of time; it goes on once a batch has found room.
     var isFillingSuspended = false
-    /// See `compact`.
-    var floors: [GroupID: LogIndex]
+    /// Up to where the entries of a group are not needed any more, until a durable record says so.
+    var compactions: [GroupID: LogIndex] = [:]
+    private var terms: [GroupID: TermMap]
     var isRemoving = false
     var mayRemove = false
     private var pending: PendingBatch?
@@ -72,7 +75,7 @@ public final class DurableLog {
         groups = recovery.states
         segments = recovery.segments
         nextSequence = recovery.nextSequence
-        floors = recovery.states.mapValues(\.start.index)
+        terms = recovery.groups.mapValues(TermMap.init)
     }
 
     public var segmentCount: Int { segments.count }
@@ -89,7 +92,9 @@ public final class DurableLog {
         invariant(!records.isEmpty, "a batch has records")
         isWriting = true
         guard case .open = closing else { return completeLater(.failure(.closed), completion) }
-        pending = PendingBatch(records: records, changes: changes(by: records), completion: completion)
+        let marks = compactionMarks()
+        pending = PendingBatch(
+            records: marks + records, changes: changes(by: marks + records), completion: completion)
         startPending()
     }
 
@@ -102,6 +107,17 @@ public final class DurableLog {
             changes[group] = state
         }
         return changes
+    }
+
+    /// What `compact` was told since the last batch, as far as the entries are durable.
+    private func compactionMarks() -> [LogRecord] {
+        guard !compactions.isEmpty else { return [] }
+        return compactions.sorted { $0.key < $1.key }.compactMap { group, wanted in
+            guard let state = groups[group] else { return nil }
+            let index = min(wanted, state.last.index)
+            guard index > state.start.index, let term = terms[group]?.term(at: index) else { return nil }
+            return .compacted(group, index, term)
+        }
     }
 
     /// Starts the write of the pending batch, unless a work item has the file that it needs; then that one's end does.
@@ -155,6 +171,7 @@ public final class DurableLog {
     private func write(_ bytes: [UInt8], to active: ActiveSegment, needed: UInt64) {
         let (file, position, filled) = (active.file, active.position, active.filledByteCount)
         let fillEnd = filled < needed ? fillEnd(from: needed) : filled
+        isBatchFilling = fillEnd > filled
         isBatchInFlight = true
         work.perform { () -> (Outcome, UInt64) in
             var filled = filled
@@ -167,6 +184,7 @@ public final class DurableLog {
             } catch { return (.failed(.disk(error)), filled) }
             return (.durable, filled)
         } completion: { [self] outcome, filledByteCount in
+            isBatchFilling = false
             if filledByteCount > filled {
                 self.active?.filledByteCount = filledByteCount
                 isFillingSuspended = false
@@ -253,13 +271,17 @@ public final class DurableLog {
 
     private func note(_ record: LogRecord) {
         segments[segments.count - 1].note(record)
+        terms[record.group, default: TermMap()].note(record)
         switch record {
-        case .snapshot(let group, let metadata):
-            floors[group] = max(floors[group] ?? 0, metadata.index)
-            mayRemove = true
-        case .compacted: mayRemove = true
+        case .snapshot(let group, let metadata): noteStart(of: group, metadata.index)
+        case .compacted(let group, let index, _): noteStart(of: group, index)
         case .entries, .hardState: break
         }
+    }
+
+    private func noteStart(of group: GroupID, _ index: LogIndex) {
+        if let wanted = compactions[group], wanted <= index { compactions[group] = nil }
+        mayRemove = true
     }
 
     /// A work item has come back with the file that the pending batch may wait for.

@@ -9,7 +9,8 @@ public enum LogRecord: Equatable, Sendable {
     /// The log of the group restarts after the snapshot; what it had before is gone. The snapshot itself must be
     /// durable already.
     case snapshot(GroupID, SnapshotMetadata)
-    /// The entries up to this index are not needed any more; the term is that of the entry at the index.
+    /// The entries up to this index are not needed any more; the term is that of the entry at the index. The log
+    /// writes it by itself after `DurableLog.compact`.
     case compacted(GroupID, LogIndex, Term)
 
     var group: GroupID {

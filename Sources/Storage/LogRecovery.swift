@@ -149,7 +149,13 @@ struct LogRecovery {
             let path = filePath(directory, LogFormat.segmentName(number))
             let file = try onDisk { () throws(DiskError) in try disk.open(path, .readOnly) }
             defer { file.close() }
-            let isOldest = segments.isEmpty && unused.isEmpty
+            if let unfinished {
+                var window = try FileWindow(path: path, file: file)
+                guard try window.remainder(from: 0, after: 0).isBlank else { throw unfinished }
+                unused.append(number)
+                continue
+            }
+            let isOldest = segments.isEmpty
             var reader = try SegmentReader(
                 path: path, file: file, number: number,
                 sequence: isOldest && number > 1 ? nil : nextSequence)
@@ -159,9 +165,7 @@ struct LogRecovery {
                 try Self.take(records, isHead: isHead, isOldest: isOldest, path, &fold, &segment)
                 isHead = false
             }
-            let isUsed = reader.lastBatch != nil
-            if isUsed || reader.end != .unused, let unfinished { throw unfinished }
-            if isOldest, number > 1, !isUsed {
+            if isOldest, number > 1, reader.lastBatch == nil {
                 throw .damaged(file: path, offset: 0, reason: "it is the oldest segment and has no batch")
             }
             try end(segment, reader, &unfinished)
@@ -191,7 +195,7 @@ struct LogRecovery {
             unused.append(segment.number)
         }
         if case .torn(let from, let to) = end { torn = (segment.path, from..<to) }
-        if end != .sealed, unfinished == nil {
+        if end != .sealed {
             unfinished = .damaged(
                 file: segment.path, offset: reader.position,
                 reason: "batch \(reader.sequence) is missing, and a later segment is in use")

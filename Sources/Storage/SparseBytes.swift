@@ -62,9 +62,9 @@ package struct SparseBytes: Sendable {
     }
 }
 
-/// Without repeated or trailing slashes.
+/// Without repeated or trailing slashes, and without `.` as a part.
 package func normalized(_ path: String) -> String {
-    let parts = path.split(separator: "/")
+    let parts = path.split(separator: "/").filter { $0 != "." }
     if path.hasPrefix("/") { return "/" + parts.joined(separator: "/") }
     return parts.isEmpty ? "." : parts.joined(separator: "/")
 }

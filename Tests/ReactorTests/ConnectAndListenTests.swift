@@ -1,4 +1,4 @@
-import CUVShims
+import CUV
 import Glibc
 import Prelude
 import XCTest
@@ -175,7 +175,7 @@ final class ConnectAndListenTests: LoopTestCase {
         let clientCount = 5
         var clients: [Int32] = []
         defer { for client in clients { close(client) } }
-        for _ in 0..<clientCount { clients.append(try connectBlocking(to: listener.address)) }
+        for _ in 0..<clientCount { clients.append(try bareClient(connectedTo: listener.address)) }
         var others: [Int32] = []
         // The limit comes down, so that few descriptors use it up.
         var before = rlimit()
@@ -195,13 +195,6 @@ final class ConnectAndListenTests: LoopTestCase {
         for other in others { close(other) }
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)
         wait("those that waited in the backlog") { accepted.count == clientCount }
-    }
-
-    private func connectBlocking(to address: HostPort) throws -> Int32 {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        let target = try XCTUnwrap(NameResolution.literal(address))
-        XCTAssertEqual(target.withPointer { connect(descriptor, $0, $1) }, 0)
-        return descriptor
     }
 }
 

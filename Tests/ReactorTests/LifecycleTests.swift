@@ -40,6 +40,60 @@ final class LifecycleTests: LoopTestCase {
         XCTAssertNil(observed)
     }
 
+    func testLoopsOnTwoThreadsTalkToEachOther() throws {
+        let roundCount = 500
+        let here = loop
+        let there = try EventLoop()
+        var accepted: (any Connection)?
+        let listener = try here.network.listen(on: HostPort(host: "127.0.0.1", port: 0)) { connection in
+            let echo = Recorder()
+            echo.onRead = { connection.write($0) }
+            connection.handler = echo
+            accepted = connection
+        }
+        let address = listener.address
+        let client = LoopBound(EchoClient(roundCount: roundCount), to: there)
+        nonisolated(unsafe) var hasEnded = false  // Used on this test's loop only.
+        there.submit {
+            client.value.start(on: there, to: address) { here.submit { hasEnded = true } }
+        }
+        let ended = expectation(description: "the other loop's thread has ended")
+        Thread.detachNewThread {
+            there.run()
+            there.close()
+            ended.fulfill()
+        }
+        wait("all rounds") { hasEnded }
+        XCTAssertNotNil(accepted)
+        there.stop()
+        wait(for: [ended], timeout: 10)
+    }
+
+    private final class EchoClient: ConnectionHandler {
+        private var remaining: Int
+        private var connection: (any Connection)?
+        private var completion: (() -> Void)?
+
+        init(roundCount: Int) { remaining = roundCount }
+
+        func start(on loop: EventLoop, to address: HostPort, completion: @escaping () -> Void) {
+            self.completion = completion
+            loop.network.connect(to: address, timeout: .seconds(5)) { [self] result in
+                connection = try? result.get()
+                connection?.handler = self
+                connection?.write("x")
+            }
+        }
+
+        func connectionDidRead(_ bytes: UnsafeRawBufferPointer) {
+            remaining -= 1
+            if remaining > 0 { connection?.write(bytes) } else { completion?() }
+        }
+
+        func connectionDidDrain() {}
+        func connectionDidClose(_ reason: NetworkError) { connection = nil }
+    }
+
     func testLoopWithoutDescriptorsThrows() throws {
         var before = rlimit()
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)
@@ -88,6 +142,11 @@ final class LifecycleTests: LoopTestCase {
         _ = seams.clock.schedule(after: 0) { fired = true }
         wait("a timer of the seams") { fired }
         XCTAssertTrue(seams.executor === loop)
+        final class Confined { var isDone = false }
+        let confined = Confined()
+        let box = LoopBound(confined, to: seams.executor)
+        seams.executor.start { box.value.isDone = true }
+        wait("a task of the seams") { confined.isDone }
     }
 
     func testBrokenPipeDoesNotEndTheProcess() {

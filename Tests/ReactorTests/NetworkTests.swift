@@ -267,6 +267,23 @@ final class NetworkTests: LoopTestCase {
         guard case .broken = far.closings.first else { return XCTFail("\(far.closings)") }
     }
 
+    func testLastWordsOfAPeerThatBreaksOffAreRead() throws {
+        let (client, server, _) = try pair()
+        let near = Recorder()
+        client.handler = near
+        server.handler = Recorder()
+        client.write("unread")
+        server.write("last words")
+        // With input unread, the system resets the connection at once; the client finds out when it writes.
+        server.close()
+        client.write("a")
+        client.write("b")
+        XCTAssertEqual(near.closings, [])
+        wait("the end") { !near.closings.isEmpty }
+        XCTAssertEqual(near.received, Array("last words".utf8))
+        guard case .broken = near.closings.first else { return XCTFail("\(near.closings)") }
+    }
+
     func testManyConnectionsAtOnce() throws {
         var servers: [any Connection] = []
         let echo = Recorder()

@@ -94,3 +94,11 @@ func temporaryDirectory(_ test: XCTestCase) throws -> String {
 func fileDescriptor(of connection: TCPConnection, _ descriptor: inout Int32) -> Int32 {
     uv_fileno(raftoral_uv_handle(connection.tcp), &descriptor)
 }
+
+/// A socket of a client outside of any loop, connected.
+func bareClient(connectedTo address: HostPort) throws -> Int32 {
+    let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    let target = try XCTUnwrap(NameResolution.literal(address))
+    XCTAssertEqual(target.withPointer { connect(client, $0, $1) }, 0)
+    return client
+}

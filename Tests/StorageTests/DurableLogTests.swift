@@ -80,8 +80,8 @@ final class DurableLogTests: XCTestCase {
             fixture.mustAppend([.entries(1, entries(index...index))], to: log)
         }
         let before = log.segmentCount
-        fixture.mustAppend([.compacted(1, 80, 1), .hardState(1, vote)], to: log)
         log.compact(1, upTo: 80)
+        fixture.mustAppend([.hardState(1, vote)], to: log)
         fixture.work.runUntilIdle()
         XCTAssertLessThan(log.segmentCount, before)
         XCTAssertEqual(
@@ -111,5 +111,163 @@ final class DurableLogTests: XCTestCase {
         XCTAssertEqual(group?.snapshot, metadata)
         XCTAssertEqual(group?.start, LogPoint(index: 50, term: 3))
         XCTAssertEqual(group?.entries, entries(51...52, term: 3))
+    }
+}
+
+/// What is refused, what stops the log, and what can be asked of it.
+final class DurableLogLimitTests: XCTestCase {
+    func test_aFullDiskRefusesBatchesAndTheLogGoesOnOnceThereIsRoom() throws {
+        let disk = FaultDisk()
+        let fixture = LogFixture(disk: disk)
+        let (log, _) = try fixture.open()
+        disk.limitCapacity(to: 5000)
+        var last: UInt64 = 0
+        var isFull = false
+        while !isFull {
+            switch fixture.append([.entries(1, entries(last + 1...last + 1))], to: log) {
+            case .success: last += 1
+            case .failure(.noSpace): isFull = true
+            default: return XCTFail("a full disk is told as such")
+            }
+            XCTAssertLessThan(last, 1000)
+        }
+        XCTAssertGreaterThan(last, 10)
+        XCTAssertNil(log.failure)
+        guard case .failure(.noSpace) = fixture.append([.entries(1, entries(last + 1...last + 1))], to: log) else {
+            return XCTFail("still full")
+        }
+        disk.limitCapacity(to: nil)
+        fixture.mustAppend([.entries(1, entries(last + 1...last + 5))], to: log)
+        fixture.work.runUntilIdle()
+        disk.crash()
+        XCTAssertEqual(try fixture.open().1[1]?.entries, entries(1...last + 5))
+    }
+
+    func test_aFullDiskIsFreedByCompaction() throws {
+        let disk = FaultDisk()
+        let fixture = LogFixture(disk: disk)
+        let (log, _) = try fixture.open()
+        disk.limitCapacity(to: 9000)
+        var last: UInt64 = 0
+        while case .success = fixture.append([.entries(1, entries(last + 1...last + 1))], to: log) { last += 1 }
+        // There is always room in the active segment for small batches, or there is none: then compaction has to be
+        // noted with a batch that fits once something else has been freed.
+        log.compact(1, upTo: LogIndex(last))
+        disk.limitCapacity(to: 12_000)
+        fixture.mustAppend([.hardState(1, HardState(term: 1, vote: 1, commit: LogIndex(last)))], to: log)
+        fixture.work.runUntilIdle()
+        XCTAssertEqual(log.segmentCount, 1)
+        XCTAssertLessThan(disk.usedByteCount, 9000)
+    }
+
+    func test_afterAFailureEveryBatchFailsWithIt() throws {
+        let disk = FaultDisk()
+        let fixture = LogFixture(disk: disk)
+        let (log, _) = try fixture.open()
+        fixture.mustAppend([.entries(1, entries(1...1))], to: log)
+        fixture.work.runUntilIdle()
+        disk.inject(.at(disk.operationCount + 2))
+        guard case .failure(let error) = fixture.append([.entries(1, entries(2...2))], to: log) else {
+            return XCTFail("the failure was not told")
+        }
+        guard case .disk = error else { return XCTFail("\(error)") }
+        let count = disk.operationCount
+        for _ in 0..<3 {
+            guard case .failure(error) = fixture.append([.entries(1, entries(2...2))], to: log) else {
+                return XCTFail("a later batch did not fail")
+            }
+        }
+        log.close(fixture.work)
+        XCTAssertEqual(disk.operationCount, count, "nothing is written after a failure")
+    }
+
+    func test_aClosedLogTakesNothing() throws {
+        let fixture = LogFixture(disk: MemoryDisk())
+        let (log, _) = try fixture.open()
+        log.close(fixture.work)
+        guard case .failure(.closed) = fixture.append([.entries(1, entries(1...1))], to: log) else {
+            return XCTFail("a closed log took a batch")
+        }
+    }
+
+    func test_closingWaitsForTheBatchThatIsBeingWritten() throws {
+        for seed in 0..<50 as Range<UInt64> {
+            let disk = FaultDisk(seed: seed)
+            let fixture = LogFixture(disk: disk, seed: seed, segmentByteCount: 1024)
+            let (log, _) = try fixture.open()
+            var events: [String] = []
+            for index in 1...10 as ClosedRange<UInt64> {
+                fixture.mustAppend([.entries(1, entries(index...index))], to: log)
+            }
+            log.append([.entries(1, entries(11...11))]) { _ in events.append("written") }
+            log.close { events.append("closed") }
+            fixture.work.runUntilIdle()
+            XCTAssertEqual(events, ["written", "closed"])
+            disk.crash()
+            XCTAssertTrue(try LogInspector.verify(directory: fixture.directory, disk: disk).isClosed)
+            XCTAssertEqual(try fixture.open().1[1]?.entries, entries(1...11))
+        }
+    }
+
+    func test_openingAndClosingAgainAndAgainLeavesTheLogAsItIs() throws {
+        let disk = FaultDisk()
+        let fixture = LogFixture(disk: disk)
+        let (log, _) = try fixture.open()
+        fixture.mustAppend([.entries(1, entries(1...1))], to: log)
+        log.close(fixture.work)
+        let bytes = disk.contents(fixture.directory + "/0000000000000001.log")
+        for _ in 0..<100 {
+            let (log, groups) = try fixture.open()
+            XCTAssertEqual(groups[1]?.entries, entries(1...1))
+            log.close(fixture.work)
+        }
+        let used = disk.contents(fixture.directory + "/0000000000000001.log")?.lastIndex { $0 != 0 }
+        XCTAssertEqual(used, bytes?.lastIndex { $0 != 0 })
+    }
+
+    func test_aSegmentOfANewerVersionIsRefusedByName() throws {
+        let disk = FaultDisk()
+        let fixture = LogFixture(disk: disk)
+        let (log, _) = try fixture.open()
+        fixture.mustAppend([.entries(1, entries(1...1))], to: log)
+        log.close(fixture.work)
+        let path = fixture.directory + "/0000000000000001.log"
+        var bytes = try XCTUnwrap(disk.contents(path))
+        bytes[8] = 7
+        bytes.replaceSubrange(0..<64, with: withChecksum(Array(bytes[..<64])))
+        disk.setContents(path, bytes)
+        XCTAssertThrowsError(try fixture.open()) {
+            XCTAssertEqual($0 as? StorageError, .newerVersion(file: path, found: 7, known: 1))
+        }
+    }
+
+    func test_theInspectorTellsWhatIsThere() throws {
+        let fixture = LogFixture(disk: MemoryDisk())
+        let (log, _) = try fixture.open()
+        fixture.mustAppend(
+            [.entries(1, entries(1...3)), .hardState(1, HardState(term: 1, vote: 2, commit: 2))], to: log)
+        fixture.mustAppend([.compacted(1, 2, 1)], to: log)
+        fixture.mustAppend([.snapshot(2, SnapshotMetadata(index: 9, term: 4))], to: log)
+        fixture.work.runUntilIdle()
+        var report = try LogInspector.verify(directory: fixture.directory, disk: fixture.disk)
+        XCTAssertFalse(report.isClosed)
+        XCTAssertEqual(report.batchCount, 3)
+        log.close(fixture.work)
+        report = try LogInspector.verify(directory: fixture.directory, disk: fixture.disk)
+        XCTAssertTrue(report.isClosed)
+        XCTAssertEqual(report.batchCount, 4)
+        XCTAssertEqual(report.entryCount, 3)
+        XCTAssertEqual(report.segmentCount, 1)
+        XCTAssertNil(report.torn)
+        var lines: [String] = []
+        try LogInspector.dump(directory: fixture.directory, disk: fixture.disk) { item in
+            lines.append("\(item.offset) \(item.group) \(item.kind) \(item.index) \(item.term) \(item.byteCount)")
+        }
+        XCTAssertEqual(
+            lines,
+            [
+                "96 1 entry 1 1 20", "96 1 entry 2 1 20", "96 1 entry 3 1 20", "236 1 hardState 2 1 48",
+                "352 1 compacted 2 1 40", "448 2 snapshot 9 4 45",
+            ])
     }
 }

@@ -6,15 +6,15 @@ import XCTest
 /// A server and a channel over a network in memory.
 final class Rig {
     let world = TestWorld()
-    var limits = WireLimits()
     let server: GRPCServer
     let channel: GRPCChannel
     let address: HostPort
+    let listener: any Listener
 
     init(server serverLimits: WireLimits = WireLimits(), client clientLimits: WireLimits = WireLimits()) throws {
         server = GRPCServer(clock: world, turns: world, limits: serverLimits)
         let server = server
-        let listener = try world.listen(on: HostPort(host: "127.0.0.1", port: 0)) { server.accept($0) }
+        listener = try world.listen(on: HostPort(host: "127.0.0.1", port: 0)) { server.accept($0) }
         address = listener.address
         channel = GRPCChannel(
             network: world, clock: world, turns: world, target: address, limits: clientLimits,

@@ -37,6 +37,8 @@ extension CommandFailure {
                 code: .unavailable,
                 message:
                     "\(reason). It is not known whether the command took effect: repeat it with the same request_id")
+        case .notConfirmed(let reason):
+            GRPCStatus(code: .unavailable, message: "\(reason): try again, or ask another node")
         case .shuttingDown:
             GRPCStatus(code: .unavailable, message: "this node is shutting down: ask another one")
         }

@@ -40,6 +40,8 @@ public final class GRPCServer {
         connection.handler = accepted
     }
 
+    var openConnections: [any Connection] { connections.map { $0.transport } }
+
     func remove(_ connection: ServerConnection) {
         let last = connections.removeLast()
         if last !== connection {

@@ -7,7 +7,7 @@ enum GRPCTimeout {
         (UInt8(ascii: "S"), 1_000_000_000), (UInt8(ascii: "M"), 60_000_000_000), (UInt8(ascii: "H"), 3_600_000_000_000),
     ]
 
-    /// nil when malformed. The largest value, 99 999 999 hours, fits.
+    /// nil when malformed. What is more than 64 bits of nanoseconds, 584 years, counts as the most that fits.
     static func parse(_ text: UnsafeRawBufferPointer) -> Nanoseconds? {
         guard (2...9).contains(text.count) else { return nil }
         var count: UInt64 = 0

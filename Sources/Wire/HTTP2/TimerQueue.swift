@@ -26,7 +26,7 @@ final class TimerQueue {
 
     deinit { timer?.cancel() }
 
-    var isEmpty: Bool { heap.isEmpty }
+    var count: Int { heap.count }
 
     /// Wakes `member` at `time`, instead of an earlier set time. The queue keeps it alive until then.
     func set(_ member: any TimerQueueMember, at time: Nanoseconds) {

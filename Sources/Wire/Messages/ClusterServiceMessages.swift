@@ -41,6 +41,7 @@ extension JoinRequest: FieldTable {
     }
 }
 
+/// A node and where the others reach it.
 public struct ClusterMember: WireMessage {
     public var nodeID: NodeID
     public var address: String
@@ -70,6 +71,7 @@ extension ClusterMember: FieldTable {
     }
 }
 
+/// The joiner's place in the cluster.
 public struct JoinResponse: WireMessage {
     public var nodeID: NodeID
     public var clusterID: String
@@ -105,6 +107,7 @@ extension JoinResponse: FieldTable {
     }
 }
 
+/// Asks a node for its view of the cluster.
 public struct ClusterStatusRequest: WireMessage {
     public init() {}
 
@@ -229,6 +232,7 @@ extension GroupStatus: FieldTable {
     }
 }
 
+/// The cluster as the answering node sees it.
 public struct ClusterStatusResponse: WireMessage {
     public var nodeID: NodeID
     public var clusterID: String
@@ -273,6 +277,7 @@ extension ClusterStatusResponse: FieldTable {
     }
 }
 
+/// Removes a node from the cluster for good.
 public struct RemoveRequest: WireMessage {
     public var nodeID: NodeID
 
@@ -299,6 +304,7 @@ extension RemoveRequest: FieldTable {
     }
 }
 
+/// The node is out of the directory.
 public struct RemoveResponse: WireMessage {
     public init() {}
 
@@ -319,6 +325,7 @@ extension RemoveResponse: FieldTable {
     ) throws(Visitor.Failure) {}
 }
 
+/// Hands the leadership of a group to another of its voters.
 public struct TransferLeaderRequest: WireMessage {
     public var groupID: GroupID
     /// The node that is to lead.
@@ -349,6 +356,7 @@ extension TransferLeaderRequest: FieldTable {
     }
 }
 
+/// The transfer has been asked for.
 public struct TransferLeaderResponse: WireMessage {
     public init() {}
 

@@ -17,9 +17,8 @@ struct FieldReader: FieldVisitor {
         var model = Value.Raw()
         Value.Raw.initialize(&model)
         let descriptor = model.base.descriptor
-        let budget = CodecLimits.decodingByteCountMin.addingReportingOverflow(
-            bytes.count.multipliedReportingOverflow(by: CodecLimits.decodingByteCountPerInputByte).partialValue
-        ).partialValue
+        let budget =
+            CodecLimits.decodingByteCountMin + bytes.count * CodecLimits.decodingByteCountPerInputByte
         return try ProtobufArena.withArena(budget: budget) { (arena) throws(DecodingFailure) in
             var allocator = ProtobufCAllocator(arena)
             let message = protobuf_c_message_unpack(

@@ -1,5 +1,6 @@
 import CMessages
 
+/// Sets a variable.
 public struct PutRequest: WireMessage {
     public var key: String
     public var value: [UInt8]
@@ -32,6 +33,7 @@ extension PutRequest: FieldTable {
     }
 }
 
+/// The revision that the variable has now.
 public struct PutResponse: WireMessage {
     public var revision: UInt64
 
@@ -58,6 +60,7 @@ extension PutResponse: FieldTable {
     }
 }
 
+/// Reads a variable.
 public struct GetRequest: WireMessage {
     public var key: String
     /// Answer from the node's own state; linearizable otherwise.
@@ -88,6 +91,7 @@ extension GetRequest: FieldTable {
     }
 }
 
+/// A variable's value and revision, when there is one.
 public struct GetResponse: WireMessage {
     public var found: Bool
     public var value: [UInt8]
@@ -120,6 +124,7 @@ extension GetResponse: FieldTable {
     }
 }
 
+/// Sets a variable if it has the expected revision.
 public struct CompareAndSwapRequest: WireMessage {
     public var key: String
     /// 0: only if absent.
@@ -156,6 +161,7 @@ extension CompareAndSwapRequest: FieldTable {
     }
 }
 
+/// Whether the variable was set.
 public struct CompareAndSwapResponse: WireMessage {
     public var swapped: Bool
     /// The variable's revision after the call.
@@ -186,6 +192,7 @@ extension CompareAndSwapResponse: FieldTable {
     }
 }
 
+/// Removes a variable.
 public struct DeleteRequest: WireMessage {
     public var key: String
     public var requestID: String
@@ -215,6 +222,7 @@ extension DeleteRequest: FieldTable {
     }
 }
 
+/// Whether there was a variable to remove.
 public struct DeleteResponse: WireMessage {
     public var existed: Bool
 

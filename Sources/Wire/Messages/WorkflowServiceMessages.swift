@@ -15,6 +15,7 @@ extension Payload: FieldTable {
     }
 }
 
+/// Starts a run of a workflow.
 public struct StartWorkflowRequest: WireMessage {
     /// Empty: the node makes one up.
     public var workflowID: String
@@ -58,6 +59,7 @@ extension StartWorkflowRequest: FieldTable {
     }
 }
 
+/// The run that was started, or that the same request id had started before.
 public struct StartWorkflowResponse: WireMessage {
     public var workflowID: String
     public var runID: RunID
@@ -87,6 +89,7 @@ extension StartWorkflowResponse: FieldTable {
     }
 }
 
+/// Waits for the end of a run.
 public struct GetWorkflowResultRequest: WireMessage {
     public var workflowID: String
     /// Nil: the newest run of the workflow id.
@@ -117,6 +120,7 @@ extension GetWorkflowResultRequest: FieldTable {
     }
 }
 
+/// How a run ended.
 public struct GetWorkflowResultResponse: WireMessage {
     public var status: WorkflowStatus
     public var result: Payload?
@@ -150,6 +154,7 @@ extension GetWorkflowResultResponse: FieldTable {
     }
 }
 
+/// Asks for all that is known of a run.
 public struct DescribeWorkflowRequest: WireMessage {
     public var workflowID: String
     /// Nil: the newest run of the workflow id.
@@ -304,6 +309,7 @@ extension CheckpointSummary: FieldTable {
     }
 }
 
+/// A run with its history, in the order of positions.
 public struct DescribeWorkflowResponse: WireMessage {
     public var summary: WorkflowSummary
     public var input: Payload?
@@ -345,6 +351,7 @@ extension DescribeWorkflowResponse: FieldTable {
     }
 }
 
+/// Asks for one page of the runs.
 public struct ListWorkflowsRequest: WireMessage {
     /// Empty: every type.
     public var type: String

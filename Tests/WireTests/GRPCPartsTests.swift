@@ -148,7 +148,7 @@ final class GRPCPartsTests: XCTestCase {
     }
 
     func testRouteTable() {
-        var table = RouteTable()
+        let table = RouteTable()
         for number in 0..<200 { table.insert(Route(path: "/s/Method\(number)", kind: .unary { _, _ in })) }
         for number in 0..<200 {
             let path = "/s/Method\(number)"

@@ -6,7 +6,7 @@ import Prelude
 /// turn.
 public final class GRPCServer {
     let context: HTTP2Context
-    private(set) var routes = RouteTable()
+    let routes = RouteTable()
     private var connections: [ServerConnection] = []
     private var drainCompletion: (() -> Void)?
     private var isDraining = false

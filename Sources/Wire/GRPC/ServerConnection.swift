@@ -6,22 +6,31 @@ final class ServerConnection: HTTP2Connection {
     private enum Drain { case none, noticed, announced }
 
     private let server: GRPCServer
-    private var headers = RequestHeaders()
+    /// Behind a pointer, because every access to a struct within an object is checked for exclusivity while it lasts, and
+    /// each field of each request would pay for that.
+    private let headers: UnsafeMutablePointer<RequestHeaders>
     private var drain = Drain.none
     /// The place in the server's table; the server's alone to write.
     var place = 0
 
     init(_ transport: any Connection, server: GRPCServer) throws(HTTP2Failure) {
         self.server = server
+        headers = .allocate(capacity: 1)
+        headers.initialize(to: RequestHeaders())
         try super.init(.server, transport: transport, context: server.context)
+    }
+
+    deinit {
+        headers.deinitialize(count: 1)
+        headers.deallocate()
     }
 
     // MARK: Requests
 
-    override func beginHeaders(_ category: nghttp2_headers_category) { headers = RequestHeaders() }
+    override func beginHeaders(_ category: nghttp2_headers_category) { headers.pointee = RequestHeaders() }
 
     override func receiveHeader(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
-        headers.add(
+        headers.pointee.add(
             name, value, routes: server.routes, byteCountMax: context.limits.headerListByteCountMax)
     }
 
@@ -33,6 +42,7 @@ final class ServerConnection: HTTP2Connection {
             if isEnd { stream?.endReceiving() }
             return
         }
+        let headers = headers.pointee
         guard headers.byteCount <= context.limits.headerListByteCountMax else {
             return refuse(
                 streamID, isEnd,
@@ -52,19 +62,25 @@ final class ServerConnection: HTTP2Connection {
             let path = String(decoding: headers.unknownPath, as: UTF8.self)
             return refuse(streamID, isEnd, GRPCStatus(.unimplemented, "unknown method \(path)"))
         }
-        open(route, streamID, isEnd)
+        open(route, headers, streamID, isEnd)
     }
 
-    private func open(_ route: Route, _ streamID: Int32, _ isEnd: Bool) {
-        let call: ServerCall
+    private func open(_ route: Route, _ headers: RequestHeaders, _ streamID: Int32, _ isEnd: Bool) {
         switch route.kind {
-        case .unary: call = UnaryCall(headers, route: route, connection: self)
-        case .streaming: call = ServerStream(headers, route: route, connection: self)
+        case .unary:
+            begin(UnaryCall(headers, route: route, connection: self), streamID, isEnd) { _ in }
+        case .streaming(let handler):
+            begin(ServerStream(headers, route: route, connection: self), streamID, isEnd, handler)
         }
+    }
+
+    private func begin<Call: ServerCall>(
+        _ call: Call, _ streamID: Int32, _ isEnd: Bool, _ handler: (Call) -> Void
+    ) {
         add(call, id: streamID)
         server.openCallCount += 1
         if let deadline = call.deadline { context.timers.set(call, at: deadline) }
-        if case .streaming(let handler) = route.kind, let stream = call as? ServerStream { handler(stream) }
+        handler(call)
         if isEnd { call.endReceiving() }
     }
 

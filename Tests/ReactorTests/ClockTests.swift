@@ -113,13 +113,15 @@ final class ClockTests: LoopTestCase {
         let start = DispatchTime.now().uptimeNanoseconds
         for _ in 0..<count {
             let delay = Nanoseconds.random(in: 0...200_000_000, using: &random)
-            let due = DispatchTime.now().uptimeNanoseconds + delay
+            let earliest = DispatchTime.now().uptimeNanoseconds + delay
+            // The deadline lies between `earliest` and `latest`, whatever this thread was kept from meanwhile.
+            var latest = Nanoseconds.max
             _ = loop.clock.schedule(after: delay) {
-                // Deadlines are taken a moment after `due`.
-                if due + 5_000_000 < last { isOrdered = false }
-                last = max(last, due)
+                if latest < last { isOrdered = false }
+                last = max(last, earliest)
                 firedCount += 1
             }
+            latest = DispatchTime.now().uptimeNanoseconds + delay
         }
         let scheduled = DispatchTime.now().uptimeNanoseconds
         wait("all timers", within: .seconds(60)) { firedCount == count }

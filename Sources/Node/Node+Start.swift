@@ -124,10 +124,21 @@ private final class NodeStarter {
         if let identity = dataDirectory.identity, dataDirectory.holdsNode {
             let mode = StartMode.resume(bootstrapFlagIgnored: configuration.bootstrap)
             report(.starting(address: listener.address, mode: mode))
+            try await refuseForeignPeers(identity)
             report(.nodeID(identity.nodeID, assigned: .own))
             return try await serve(identity, advertised, try openStorage(), members: nil)
         }
         return configuration.bootstrap ? try await bootstrap(advertised) : try await join(advertised)
+    }
+
+    /// A node needs no peers to resume. Whoever names some expects their cluster, though, and must not get another one.
+    private func refuseForeignPeers(_ identity: NodeIdentity) async throws(NodeError) {
+        let discovery = Discovery(seams: seams, limits: configuration.limits)
+        let found = await discovery.askOnce(configuration.peers).compactMap { try? $0.result.get().clusterID }
+        guard !found.contains(identity.clusterID), let other = found.first(where: { !$0.isEmpty }) else { return }
+        throw .foreignCluster(
+            directory: configuration.dataDirectory, node: identity.nodeID, clusterID: identity.clusterID,
+            peersClusterID: other)
     }
 
     // MARK: - Storage
@@ -221,7 +232,9 @@ private final class NodeStarter {
             report: { [report] answer in
                 switch answer.result {
                 case .success(let peer): report(.discovered(peer))
-                case .failure(let status): report(.discoveryFailed(peer: answer.peer, reason: status.message))
+                case .failure(let status):
+                    let reason = String(status.message.trimmingPrefix("\(answer.peer): "))
+                    report(.discoveryFailed(peer: answer.peer, reason: reason))
                 }
             },
             isEnough: { $0.contains { $0.role == .leader || $0.leaderAddress != nil } })

@@ -76,6 +76,9 @@ let package = Package(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
 
+        module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
+        tests(of: "Simulator", ["Prelude"]),
+
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),

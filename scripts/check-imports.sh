@@ -12,6 +12,7 @@ declare -A allowed=(
     [Storage]="Prelude|Raft|CSQLite|CChecksum|DequeModule|Glibc"
     [Wire]="Prelude|Raft|Workflow|CNGHTTP2|CProtobuf|CMessages|DequeModule|HeapModule|Glibc"
     [Node]="Prelude|Raft|Workflow|Storage|Wire|Logging|DequeModule"
+    [Simulator]="Prelude|Raft|Workflow|Storage|StorageTesting|Wire|Node|Logging|$libraries"
     [Reactor]="Prelude|CUV|CUVShims|DequeModule|HeapModule|Glibc|Synchronization"
     [Raftoral]="Prelude|Raft|Workflow|Storage|Wire|Node|Reactor|Logging|$libraries"
     [CommandLine]="Prelude|Raftoral|ArgumentParser|Logging|$libraries"

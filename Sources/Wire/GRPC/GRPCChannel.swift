@@ -217,7 +217,7 @@ public final class GRPCChannel {
 
     private func connected(_ result: Result<any Connection, NetworkError>) {
         switch result {
-        case .failure(let error): attemptFailed("\(error)")
+        case .failure(let error): attemptFailed("cannot connect to \(target): \(error)")
         case .success(let transport):
             guard let connection = try? ClientConnection(transport, channel: self) else {
                 transport.close()

@@ -9,12 +9,14 @@ final class ServerConnection: HTTP2Connection {
     /// Behind a pointer, because every access to a struct within an object is checked for exclusivity while it lasts, and
     /// each field of each request would pay for that.
     private let headers: UnsafeMutablePointer<RequestHeaders>
+    private let headerListByteCountMax: Int
     private var drain = Drain.none
     /// The place in the server's table; the server's alone to write.
     var place = 0
 
     init(_ transport: any Connection, server: GRPCServer) throws(HTTP2Failure) {
         self.server = server
+        headerListByteCountMax = server.context.limits.headerListByteCountMax
         headers = .allocate(capacity: 1)
         headers.initialize(to: RequestHeaders())
         try super.init(.server, transport: transport, context: server.context)
@@ -30,8 +32,11 @@ final class ServerConnection: HTTP2Connection {
     override func beginHeaders(_ category: nghttp2_headers_category) { headers.pointee = RequestHeaders() }
 
     override func receiveHeader(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
-        headers.pointee.add(
-            name, value, routes: server.routes, byteCountMax: context.limits.headerListByteCountMax)
+        if name == ":path" {
+            headers.pointee.setPath(value, server.routes.find(value))
+        } else {
+            headers.pointee.add(name, value, byteCountMax: headerListByteCountMax)
+        }
     }
 
     override func endHeaders(
@@ -42,30 +47,29 @@ final class ServerConnection: HTTP2Connection {
             if isEnd { stream?.endReceiving() }
             return
         }
-        let headers = headers.pointee
-        guard headers.byteCount <= context.limits.headerListByteCountMax else {
+        guard headers.pointee.byteCount <= headerListByteCountMax else {
             return refuse(
                 streamID, isEnd,
                 GRPCStatus(
-                    .resourceExhausted, "more than \(context.limits.headerListByteCountMax) bytes of headers"))
+                    .resourceExhausted, "more than \(headerListByteCountMax) bytes of headers"))
         }
-        switch headers.method {
+        switch headers.pointee.method {
         case .post: break
-        case .get where !headers.isGRPC: return refuse(streamID, isEnd, .notFound)
+        case .get where !headers.pointee.isGRPC: return refuse(streamID, isEnd, .notFound)
         case .get, .missing, .other: return refuse(streamID, isEnd, .methodNotAllowed)
         }
-        guard headers.isGRPC else { return refuse(streamID, isEnd, .unsupportedMediaType) }
-        guard headers.timeout != .malformed else {
+        guard headers.pointee.isGRPC else { return refuse(streamID, isEnd, .unsupportedMediaType) }
+        guard headers.pointee.timeout != .malformed else {
             return refuse(streamID, isEnd, GRPCStatus(.invalidArgument, "malformed grpc-timeout"))
         }
-        guard let route = headers.route else {
-            let path = String(decoding: headers.unknownPath, as: UTF8.self)
+        guard let route = headers.pointee.route else {
+            let path = String(decoding: headers.pointee.unknownPath, as: UTF8.self)
             return refuse(streamID, isEnd, GRPCStatus(.unimplemented, "unknown method \(path)"))
         }
-        open(route, headers, streamID, isEnd)
+        open(route, streamID, isEnd)
     }
 
-    private func open(_ route: Route, _ headers: RequestHeaders, _ streamID: Int32, _ isEnd: Bool) {
+    private func open(_ route: Route, _ streamID: Int32, _ isEnd: Bool) {
         switch route.kind {
         case .unary:
             begin(UnaryCall(headers, route: route, connection: self), streamID, isEnd) { _ in }

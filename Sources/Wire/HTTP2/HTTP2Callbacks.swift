@@ -149,10 +149,13 @@ extension HTTP2Connection {
         case NGHTTP2_PING.rawValue:
             guard isAck else { return countUnproductiveFrame() }
             pongReceived(
-                withUnsafeBytes(of: frame.pointee.ping.opaque_data) { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) })
+                withUnsafeBytes(of: frame.pointee.ping.opaque_data) {
+                    UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self))
+                })
         case NGHTTP2_GOAWAY.rawValue:
             receiveGoaway(
-                lastStreamID: frame.pointee.goaway.last_stream_id, error: HTTP2ErrorCode(rawValue: frame.pointee.goaway.error_code),
+                lastStreamID: frame.pointee.goaway.last_stream_id,
+                error: HTTP2ErrorCode(rawValue: frame.pointee.goaway.error_code),
                 debugData: UnsafeRawBufferPointer(
                     start: frame.pointee.goaway.opaque_data, count: frame.pointee.goaway.opaque_data_len))
         case NGHTTP2_WINDOW_UPDATE.rawValue:

@@ -82,7 +82,7 @@ let package = Package(
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
-        tests(of: "Storage", ["Prelude", "Raft", "StorageTesting", "CChecksum"]),
+        tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),
         tests(of: "Wire"),
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),

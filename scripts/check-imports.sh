@@ -10,6 +10,7 @@ declare -A allowed=(
     [Raft]="Prelude|DequeModule"
     [Workflow]="Prelude|DequeModule|HeapModule|Foundation"
     [Storage]="Prelude|Raft|CSQLite|CChecksum|DequeModule|Glibc"
+    [StorageTesting]="Prelude|Storage"
     [Wire]="Prelude|Raft|Workflow|CNGHTTP2|CProtobuf|CMessages|DequeModule|HeapModule|Glibc"
     [Node]="Prelude|Raft|Workflow|Storage|Wire|Logging|DequeModule"
     [Simulator]="Prelude|Raft|Workflow|Storage|StorageTesting|Wire|Node|Logging|$libraries"

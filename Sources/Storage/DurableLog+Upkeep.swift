@@ -4,7 +4,8 @@ import Raft
 // What goes on beside the batches: filling segments with zeros ahead of time, and removing those that no group needs.
 extension DurableLog {
     /// The entries of `group` up to `index` are not needed any more: what they lead to is durable elsewhere. The next
-    /// batch notes it; once that is durable, whole segments that no group needs are removed in the background.
+    /// batch notes it (without one, nothing does); once that is durable, whole segments that no group needs are removed
+    /// in the background.
     public func compact(_ group: GroupID, upTo index: LogIndex) {
         if let state = groups[group], index <= state.start.index { return }
         compactions[group] = max(compactions[group] ?? 0, index)

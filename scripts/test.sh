@@ -25,8 +25,7 @@ table() {
 
 build() { swift build --build-tests -j "$jobs"; }
 
-# Everything is XCTest; without the flag the last line would be of an empty run of the other library.
-xctest() { swift test --skip-build --disable-swift-testing; }
+xctest() { swift test --skip-build; }
 
 # The traces are a folder beside this repository; without it there is nothing to compare with, which is a failure.
 conformance() {

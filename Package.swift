@@ -73,6 +73,8 @@ let package = Package(
         .executableTarget(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
+        .executableTarget(
+            name: "raft-bench", dependencies: ["Prelude", "Raft"], path: "Sources/RaftBench", swiftSettings: strict),
 
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),

@@ -75,6 +75,8 @@ let package = Package(
         .executableTarget(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
+        .executableTarget(
+            name: "raft-bench", dependencies: ["Prelude", "Raft"], path: "Sources/RaftBench", swiftSettings: strict),
 
         module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
         tests(of: "Simulator", ["Prelude"]),

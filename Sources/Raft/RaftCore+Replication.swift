@@ -58,8 +58,7 @@ extension RaftCore {
     }
 
     mutating func maybeCommit() -> Bool {
-        let progress = members.progress
-        let index = members.membership.voters.committedIndex { progress[$0]?.match ?? 0 }
+        let index = members.membership.voters.committedIndex { members.progress.match(of: $0) }
         if hasBug(.commitsOlderTermByCount) {
             return log.maybeCommit(LogPosition(term: log.termOrZero(at: index), index: index))
         }

@@ -1,6 +1,23 @@
 import Prelude
 
 extension RaftCore {
+    /// See `RawNode.step`.
+    mutating func receive(_ message: Message) throws(RaftError) {
+        let fromStorage = message.from.isLocalThread
+        if message.kind.isLocal && !fromStorage { throw .localMessage }
+        if message.kind.isResponse && !fromStorage && !members.progress.contains(message.from) { throw .unknownPeer }
+        try step(message)
+    }
+
+    /// See `RawNode.stepFromPeer`.
+    mutating func receiveFromPeer(_ message: Message) throws(RaftError) {
+        if message.from.isLocalThread || message.from == id { throw .localMessage }
+        guard message.to == id else {
+            throw .malformedMessage(reason: "a message for node \(message.to) came to node \(id)")
+        }
+        try receive(message)
+    }
+
     /// Handles one message. The term comes first (Raft §5.1), and then it is the role's turn.
     mutating func step(_ message: Message) throws(RaftError) {
         let isOwn = message.from == id || message.from.isLocalThread

@@ -3,7 +3,7 @@ import Prelude
 /// The whole log, stable and unstable, and how far it is committed and applied.
 ///
 /// `applied <= applying <= committed <= lastIndex`.
-package struct RaftLog {
+package struct RaftLog: ~Copyable {
     private let storage: any RaftStorage
     package private(set) var unstable: UnstableLog
     package private(set) var committed: LogIndex
@@ -149,7 +149,7 @@ package struct RaftLog {
     }
 
     func hasNextCommittedEntries(allowUnstable: Bool) -> Bool {
-        !isApplyingPaused && unstable.snapshot == nil && applying < appliableIndex(allowUnstable: allowUnstable)
+        !isApplyingPaused && !unstable.hasSnapshot && applying < appliableIndex(allowUnstable: allowUnstable)
     }
 
     func nextCommittedEntries(allowUnstable: Bool) -> [Entry] {

@@ -76,12 +76,15 @@ let package = Package(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
 
+        module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
+        tests(of: "Simulator", ["Prelude"]),
+
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),
         tests(of: "Wire"),
-        tests(of: "Node"),
+        tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral"),
     ]

@@ -12,7 +12,12 @@ struct RaftoralCommand: ParsableCommand {
             Run a workflow on it:                raftoral workflow start --type ping_pong \
             --input '{"message":"ping"}' --wait --address 127.0.0.1:5002
 
-            'raftoral serve --help' lists the flags of a node.
+            Flags of a node ('raftoral serve --help' has all of them):
+              -a, --address HOST:PORT   where to listen (also --listen)
+              -b, --bootstrap           start a new cluster
+              -p, --peers A,B           join the cluster of these nodes
+              -n, --node-id N           this id instead of an assigned one
+              --data-dir PATH           where the node keeps its data
             """,
         version: Version.text,
         subcommands: [

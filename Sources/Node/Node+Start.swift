@@ -20,6 +20,26 @@ struct NodeParts {
     var groups: [RaftGroup]
     var directory: DirectoryMachine
     var registry: WorkflowRegistry
+    var turns: NodeTurns
+}
+
+/// The node's place in the loop's turn: before that of everything that flushes what it writes. Keeps the node alive
+/// until it has ended.
+final class NodeTurns {
+    var node: Node?
+    private(set) var request: (any TurnRequest)?
+
+    init(_ turns: any Turns) {
+        request = turns.register { [unowned self] in node?.turn() }
+    }
+
+    func end() {
+        request?.unregister()
+        request = nil
+        node = nil
+    }
+
+    deinit { request?.unregister() }
 }
 
 extension Node {
@@ -53,6 +73,8 @@ private final class NodeStarter {
     private let server: GRPCServer
     private let listener: any Listener
     private let gate = Gate()
+    private let turns: NodeTurns
+    private var openedLog: DurableLog?
     private var random: SeededRandom
 
     /// Until the node serves, whoever connects is turned away at once and tries again.
@@ -73,38 +95,50 @@ private final class NodeStarter {
         } catch {
             throw .storage(error)
         }
-        do {
-            guard dataDirectory.identity != nil || configuration.bootstrap || !configuration.peers.isEmpty else {
-                throw NodeError.nothingToDo
-            }
+        guard dataDirectory.holdsNode || configuration.bootstrap || !configuration.peers.isEmpty else {
+            dataDirectory.close()
+            throw .nothingToDo
+        }
+        turns = NodeTurns(seams.turns)
+        do throws(NetworkError) {
             let server = GRPCServer(clock: seams.clock, turns: seams.turns, limits: configuration.limits.wire)
             self.server = server
             listener = try seams.network.listen(on: configuration.address) { [gate] connection in
                 if gate.isOpen { server.accept(connection) } else { connection.close() }
             }
-        } catch let error as NetworkError {
-            dataDirectory.close()
-            throw .cannotBind(error)
         } catch {
             dataDirectory.close()
-            throw .nothingToDo
+            throw .cannotBind(error)
         }
     }
 
     func abandon() {
+        turns.end()
+        openedLog?.close()
         listener.close()
         dataDirectory.close()
     }
 
     func start() async throws(NodeError) -> Node {
         let advertised = configuration.advertised(bound: listener.address)
-        if let identity = dataDirectory.identity, !identity.groups.isEmpty {
+        if let identity = dataDirectory.identity, dataDirectory.holdsNode {
             let mode = StartMode.resume(bootstrapFlagIgnored: configuration.bootstrap)
             report(.starting(address: listener.address, mode: mode))
+            try await refuseForeignPeers(identity)
             report(.nodeID(identity.nodeID, assigned: .own))
             return try await serve(identity, advertised, try openStorage(), members: nil)
         }
         return configuration.bootstrap ? try await bootstrap(advertised) : try await join(advertised)
+    }
+
+    /// A node needs no peers to resume. Whoever names some expects their cluster, though, and must not get another one.
+    private func refuseForeignPeers(_ identity: NodeIdentity) async throws(NodeError) {
+        let discovery = Discovery(seams: seams, limits: configuration.limits)
+        let found = await discovery.askOnce(configuration.peers).compactMap { try? $0.result.get().clusterID }
+        guard !found.contains(identity.clusterID), let other = found.first(where: { !$0.isEmpty }) else { return }
+        throw .foreignCluster(
+            directory: configuration.dataDirectory, node: identity.nodeID, clusterID: identity.clusterID,
+            peersClusterID: other)
     }
 
     // MARK: - Storage
@@ -119,6 +153,7 @@ private final class NodeStarter {
         do {
             let (log, recovered) = try DurableLog.open(
                 directory: dataDirectory.logPath, disk: seams.disk, work: seams.work, limits: configuration.limits.log)
+            openedLog = log
             let snapshots = try SnapshotStore(
                 directory: dataDirectory.snapshotsPath, disk: seams.disk, work: seams.work,
                 limits: configuration.limits.log)
@@ -197,7 +232,9 @@ private final class NodeStarter {
             report: { [report] answer in
                 switch answer.result {
                 case .success(let peer): report(.discovered(peer))
-                case .failure(let status): report(.discoveryFailed(peer: answer.peer, reason: status.message))
+                case .failure(let status):
+                    let reason = String(status.message.trimmingPrefix("\(answer.peer): "))
+                    report(.discoveryFailed(peer: answer.peer, reason: reason))
                 }
             },
             isEnough: { $0.contains { $0.role == .leader || $0.leaderAddress != nil } })
@@ -269,7 +306,7 @@ private final class NodeStarter {
                 configuration: configuration, seams: seams, logger: logger, identity: identity,
                 advertisedAddress: advertised, server: server, listener: listener, dataDirectory: dataDirectory,
                 log: opened.log, snapshots: opened.snapshots, groups: groups, directory: directory,
-                registry: registry))
+                registry: registry, turns: turns))
         node.startRuntimes()
         node.registerServices()
         node.begin()
@@ -359,6 +396,11 @@ private final class NodeStarter {
         }
         if case .failure(let error) = result { throw .storage(error) }
     }
+}
+
+extension DataDirectory {
+    /// A bootstrap that did not come to its end has left an identity without groups.
+    fileprivate var holdsNode: Bool { identity?.groups.isEmpty == false }
 }
 
 extension Node {

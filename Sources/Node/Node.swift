@@ -31,7 +31,7 @@ public final class Node {
 
     private var inbox: [(group: GroupID, message: Message)] = []
     private var answers: [() -> Void] = []
-    private var turnRequest: (any TurnRequest)?
+    private let turns: NodeTurns
     private var tickTimer: (any ScheduledTimer)?
     private var nextSequence: UInt64 = 1
     /// The newest stream from each peer.
@@ -68,6 +68,7 @@ public final class Node {
         groups = parts.groups
         directory = parts.directory
         registry = parts.registry
+        turns = parts.turns
         random = SeededRandom(seed: parts.seams.randomSeed)
         writes = WriteQueue(
             log: durableLog, snapshots: snapshotStore, clock: seams.clock, byteCountMax: limits.log.batchByteCountMax)
@@ -130,7 +131,7 @@ public final class Node {
         if groups.contains(where: { $0.core.hasReady }) { requestTurn() }
     }
 
-    func requestTurn() { turnRequest?.request() }
+    func requestTurn() { turns.request?.request() }
 
     // MARK: - Inboxes
 
@@ -179,7 +180,7 @@ public final class Node {
     // MARK: - Ticks
 
     func begin() {
-        turnRequest = seams.turns.register { [unowned self] in turn() }
+        turns.node = self
         writes.onWritten = { [unowned self] in noteWritten($0) }
         writes.onFailed = { [unowned self] in stop(because: .storage($0)) }
         links.onUnreachable = { [unowned self] peer in
@@ -271,7 +272,7 @@ public final class Node {
         guard phase != .stopped else { return completion() }
         phase = .stopped
         tickTimer?.cancel()
-        turnRequest?.unregister()
+        turns.end()
         for runtime in runtimes.values { runtime.stop() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }

@@ -9,6 +9,8 @@ public enum NodeError: Error, Sendable {
     case cannotBind(NetworkError)
     case nothingToDo
     case storage(StorageError)
+    /// The data directory holds a node of another cluster than that of the peers.
+    case foreignCluster(directory: String, node: NodeID, clusterID: String, peersClusterID: String)
     case cannotRestore(group: GroupID, reason: String)
     case invalidLimits(LimitViolation)
     case invalidAddress(String)
@@ -49,7 +51,14 @@ extension NodeError: CustomStringConvertible {
               • To join a cluster: add --peers with the address of at least one of its nodes.
               • To restart a node: give the --data-dir that it was started with.
             """
-        case .storage(let error): error.description
+        case .storage(let error): error.startDescription
+        case .foreignCluster(let directory, let node, let own, let other):
+            """
+            The data directory \(directory) belongs to another cluster: it holds node \(node) of cluster \(own), and \
+            the peers are of cluster \(other).
+              • To join the cluster of the peers, give an empty --data-dir.
+              • To restart the node that the directory holds, leave --peers out, or give peers of its own cluster.
+            """
         case .cannotRestore(let group, let reason):
             """
             Cannot restore group \(group) from the data directory: \(reason)
@@ -100,6 +109,56 @@ extension NetworkError {
         case .timedOut(let address): "Cannot bind \(address): timed out."
         case .broken(let reason): "Cannot bind: \(reason)."
         case .endOfStream, .closedLocally: "Cannot bind: the socket was closed."
+        }
+    }
+}
+
+extension StorageError {
+    /// The remedies one by one, for whoever starts a node.
+    fileprivate var startDescription: String {
+        switch self {
+        case .disk(let error) where error.kind == .permissionDenied:
+            """
+            \(error).
+              • Give this user the right to read and write it, or choose another --data-dir.
+            """
+        case .disk(let error) where error.kind == .exists:
+            """
+            \(error).
+              • Choose another --data-dir: a directory that is empty, that does not exist yet, or that a node has used.
+            """
+        case .disk(let error):
+            """
+            \(error).
+              • Check the disk, then start the node again: it resumes from what it acknowledged.
+            """
+        case .noSpace(let error):
+            """
+            \(error). Nothing was written.
+              • Free some space, then start the node again.
+            """
+        case .damaged(let file, let offset, let reason):
+            """
+            \(file) is damaged at byte \(offset): \(reason). Nothing was changed.
+              • Check the disk, then restore the data directory from a backup.
+              • Or remove this node from the cluster and join it again with an empty --data-dir.
+            """
+        case .newerVersion(let file, let found, let known):
+            """
+            \(file) has format version \(found), and this program knows versions up to \(known).
+              • Use the version of the program that wrote it, or a later one.
+            """
+        case .lockedByAnotherProcess(let directory):
+            """
+            \(directory) is in use by another process.
+              • Stop that process, or give this node a --data-dir of its own.
+            """
+        case .foreign(let directory, let found):
+            """
+            \(directory) is not a data directory: it holds \(found) and no identity file.
+              • Give an empty directory, or one that a node has used before, as --data-dir.
+            """
+        case .tooLarge, .closed: description
         }
     }
 }

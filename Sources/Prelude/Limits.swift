@@ -208,6 +208,9 @@ extension Limits {
             "workflow.stateByteCountMax < log.snapshotByteCountMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
+        try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
+        try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
+        try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")
     }
 }
 

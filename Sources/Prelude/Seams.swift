@@ -29,6 +29,10 @@ public protocol ScheduledTimer: AnyObject {
 public protocol Turns: AnyObject {
     /// Registers a participant. `turn` runs at the end of each loop turn in which `request()` was called on the
     /// returned value; requests made inside `turn` lead to another turn without waiting for events.
+    ///
+    /// In one turn each requested participant runs at most once, in the order of registration. A request, made
+    /// inside a turn, for a participant whose place is still to come joins that turn: who produces output
+    /// registers before who flushes it.
     func register(_ turn: @escaping () -> Void) -> any TurnRequest
 }
 
@@ -133,12 +137,14 @@ public protocol Connection: AnyObject {
     /// Set once, directly after the connection was handed over; reading begins then. Held strongly until closed.
     var handler: (any ConnectionHandler)? { get set }
     /// Takes all of `bytes`: what the system does not take at once is copied and sent later. Ignored when closed.
+    /// A failure shows in `connectionDidClose`, never before this call has returned, and after what had arrived.
     func write(_ bytes: UnsafeRawBufferPointer)
     /// Bytes taken by `write` and not yet by the system.
     var bufferedByteCount: Int { get }
     /// Stops or resumes calls of `connectionDidRead`: back-pressure to the sender.
     var isReadingPaused: Bool { get set }
-    /// Sends what is buffered, then closes. `connectionDidClose` follows.
+    /// Sends what is buffered, then closes; reads nothing more. `connectionDidClose` follows. A side that takes
+    /// nothing for a while is cut off.
     func closeAfterFlush()
     /// Closes at once and drops what is buffered. `connectionDidClose` follows, never before this call has returned.
     func close()

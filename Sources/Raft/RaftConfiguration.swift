@@ -44,6 +44,7 @@ public struct RaftConfiguration: Sendable {
     public var disableConfChangeValidation = false
     /// A leader that is no longer a voter steps down.
     public var stepDownOnRemoval = false
+    @_spi(Planted) public var plantedBugs: PlantedBugs = []
     /// Draws the election timeouts.
     public var random: SeededRandom
 

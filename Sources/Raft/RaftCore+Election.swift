@@ -57,7 +57,7 @@ extension RaftCore {
             || isPreVote && message.term > term
         let candidate = LogPosition(term: message.logTerm, index: message.index)
         // A learner votes too: it may be a voter already and not know yet, and then its vote is needed.
-        if canVote && log.isUpToDate(candidate) {
+        if canVote && (log.isUpToDate(candidate) || hasBug(.votesForStaleLogs)) {
             // In the term of the request: a pre-vote is about a term that is not yet the own.
             send(Message(kind: message.kind.voteResponse, to: message.from, term: message.term))
             if !isPreVote {

@@ -104,7 +104,7 @@ extension RaftCore {
         }
         log.restore(snapshot)
         votes.removeAll()
-        switchTo(restored)
+        if members.progress.count == 0 || !hasBug(.snapshotSkipsConfiguration) { switchTo(restored) }
         return true
     }
 }

@@ -60,6 +60,9 @@ extension RaftCore {
     mutating func maybeCommit() -> Bool {
         let progress = members.progress
         let index = members.membership.voters.committedIndex { progress[$0]?.match ?? 0 }
+        if hasBug(.commitsOlderTermByCount) {
+            return log.maybeCommit(LogPosition(term: log.termOrZero(at: index), index: index))
+        }
         return log.maybeCommit(LogPosition(term: term, index: index))
     }
 }

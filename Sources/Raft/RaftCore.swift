@@ -56,7 +56,7 @@ package struct RaftCore {
             throw .invalidConfiguration(reason: "stored configuration: \(error)")
         }
         term = hardState.term
-        vote = hardState.vote
+        vote = hasBug(.forgetsVoteOnRestart) ? .none : hardState.vote
         // What was applied or compacted was committed, even if the commit index was not stored in time.
         let committed = max(hardState.commit, configuration.applied, log.committed)
         guard committed <= log.lastIndex else {
@@ -73,6 +73,8 @@ package struct RaftCore {
         }
         becomeFollower(term, leader: .none)
     }
+
+    func hasBug(_ bug: PlantedBugs) -> Bool { configuration.plantedBugs.contains(bug) }
 
     var freshInflights: Inflights {
         Inflights(
@@ -133,6 +135,7 @@ package struct RaftCore {
         votes.removeAll()
         leadership = Leadership()
 
+        if hasBug(.keepsProgressOnLeadership) { return }
         let last = log.lastIndex
         for position in 0..<members.progress.count {
             let isSelf = members.progress.ids[position] == id
@@ -196,6 +199,8 @@ package struct RaftCore {
             message.term = term
         }
         switch message.kind {
+        case .appendResponse where hasBug(.acknowledgesBeforeDurable) && message.to != id:
+            messages.append(message)
         case .appendResponse, .voteResponse, .preVoteResponse:
             // These promise that something is durable.
             messagesAfterAppend.append(message)

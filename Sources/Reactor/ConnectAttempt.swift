@@ -85,7 +85,9 @@ final class ConnectAttempt: LoopResource {
             finish(.success(probe.connection))
         } else {
             probe.connection.close()
-            failures.append("\(probe.connection.remoteAddress): \(uvReason(status))")
+            // Of a target that is an address literal, the caller knows which one it was.
+            let address = probe.connection.remoteAddress
+            failures.append(address == target ? uvReason(status) : "\(address): \(uvReason(status))")
             tryNext()
         }
     }

@@ -199,6 +199,7 @@ extension Rig {
         let (client, accepted) = world.pair(to: address)
         server.accept(accepted)
         let peer = RawPeer(client)
+        peer.isAnsweringSettings = isGreeting
         if isGreeting { peer.sendPreface() }
         world.run()
         return peer

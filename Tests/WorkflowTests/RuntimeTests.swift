@@ -332,6 +332,59 @@ final class RuntimeTests: XCTestCase {
         for run in runs { XCTAssertEqual(try cluster.run(run).status, .running) }
     }
 
+    func test_aMachineMayTakeThePlaceOfAnother() throws {
+        let ledger = Ledger()
+        var registry = WorkflowRegistry()
+        registry.register("steps") { (context: WorkflowContext, _: Int?) async throws -> Int in
+            var sum = 0
+            for number in 1...4 {
+                sum += try await context.step("s\(number)") {
+                    ledger.note("s\(number)")
+                    return number
+                }
+                try await context.sleep(for: .seconds(10))
+            }
+            return sum
+        }
+        let cluster = TestCluster(registry: registry)
+        let run = try cluster.startRun("steps")
+        cluster.run(until: .seconds(15))
+        // What a snapshot from another node brings, with entries that this one never saw.
+        let runtime = try XCTUnwrap(cluster[1].runtime)
+        cluster[1].runtime = nil
+        for fire in cluster[2].machine.dueTimers(at: .max, limit: 10) {
+            cluster.clock.advance(to: .seconds(20))
+            cluster.apply(.timerFire(fire))
+        }
+        cluster[1].machine = try WorkflowMachine(snapshot: cluster[2].machine.snapshot(), limits: cluster.limits)
+        cluster[1].runtime = runtime
+        runtime.replace(cluster[1].machine)
+        cluster.run()
+        XCTAssertEqual(try cluster.outcome(run), "completed 10")
+        XCTAssertEqual(ledger.all, ["s1", "s2", "s3", "s4"])
+        XCTAssertEqual(runtime.taskCount, 0)
+        cluster.expectEqualReplicas()
+    }
+
+    func test_aRunWaitsWhileTheStateIsFull() throws {
+        var registry = WorkflowRegistry()
+        registry.register("text") { (context: WorkflowContext, _: Int?) async throws -> Int in
+            try await context.step("large") { String(repeating: "x", count: 900) }.count
+        }
+        var limits = WorkflowLimits()
+        limits.stateByteCountMax = 1600
+        let cluster = TestCluster(limits: limits, registry: registry)
+        let put = Command.VariablePut(key: "v", value: [UInt8](repeating: 0, count: 600))
+        XCTAssertEqual(cluster.apply(.variablePut(put)), .variable(revision: 1))
+        let run = try cluster.startRun("text")
+        cluster.run(until: .seconds(10))
+        XCTAssertEqual(try cluster.run(run).records.count, 0)
+        XCTAssertLessThan(cluster.log.count, 25, "it asks less and less often")
+        XCTAssertEqual(cluster.apply(.variableDelete(Command.VariableDelete(key: "v"))), .deleted(existed: true))
+        cluster.run()
+        XCTAssertEqual(try cluster.outcome(run), "completed 900")
+    }
+
     func test_limitsFailStepsAndRuns() throws {
         var registry = WorkflowRegistry()
         registry.register("large step") { (context: WorkflowContext, _: Int?) async throws in

@@ -69,7 +69,9 @@ final class ClientConnection: HTTP2Connection {
     override func headersNotSent(_ streamID: Int32, reason: String) {
         guard let stream = streams.first(where: { $0.streamID == streamID }) else { return }
         (stream as? ClientCall)?.fail(GRPCStatus(.internalError, "the request's headers cannot be sent: \(reason)"))
-        if stream.connection != nil { remove(stream, .closed(.cancel)) }
+        // Whether nghttp2 closes the stream depends on how far it got: it must not find it any more if it does.
+        nghttp2_session_set_stream_user_data(session, streamID, nil)
+        remove(stream, .closed(.cancel))
     }
 
     override func receiveGoaway(lastStreamID: Int32, error: HTTP2ErrorCode, debugData: UnsafeRawBufferPointer) {

@@ -28,6 +28,7 @@ public final class GRPCChannel {
     }
     private var lastState = State.idle
     private var attempt: UInt64 = 0
+    /// Why the last attempt failed, naming the target.
     private var lastFailure = ""
     private var backoff: Backoff
     private lazy var backoffTimer = TimerAction { [weak self] in self?.backoffEnded() }
@@ -122,7 +123,7 @@ public final class GRPCChannel {
     private var unavailable: GRPCStatus {
         switch phase {
         case .closed: GRPCStatus(.unavailable, "\(target): the channel is closed")
-        default: GRPCStatus(.unavailable, "\(target): \(lastFailure)")
+        case .idle, .connecting, .handshaking, .ready, .backoff: GRPCStatus(.unavailable, lastFailure)
         }
     }
 
@@ -216,11 +217,11 @@ public final class GRPCChannel {
 
     private func connected(_ result: Result<any Connection, NetworkError>) {
         switch result {
-        case .failure(let error): attemptFailed("cannot connect: \(error)")
+        case .failure(let error): attemptFailed("cannot connect to \(target): \(error)")
         case .success(let transport):
             guard let connection = try? ClientConnection(transport, channel: self) else {
                 transport.close()
-                return attemptFailed("cannot open an HTTP/2 session")
+                return attemptFailed("no memory for a connection to \(target)")
             }
             for _ in 0..<keepaliveDoublings { connection.slowDownKeepalive() }
             phase = .handshaking(connection)
@@ -257,7 +258,7 @@ public final class GRPCChannel {
             phase = .idle
             openWaitingLater()
         } else {
-            attemptFailed("connection lost: \(reason)")
+            attemptFailed("connection to \(target) lost: \(reason)")
         }
     }
 

@@ -6,7 +6,7 @@ import Prelude
 /// turn.
 public final class GRPCServer {
     let context: HTTP2Context
-    private(set) var routes = RouteTable()
+    let routes = RouteTable()
     private var connections: [ServerConnection] = []
     private var drainCompletion: (() -> Void)?
     private var isDraining = false
@@ -39,6 +39,8 @@ public final class GRPCServer {
         connections.append(accepted)
         connection.handler = accepted
     }
+
+    var openConnections: [any Connection] { connections.map { $0.transport } }
 
     func remove(_ connection: ServerConnection) {
         let last = connections.removeLast()

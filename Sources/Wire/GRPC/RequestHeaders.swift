@@ -20,13 +20,14 @@ struct RequestHeaders {
 
     private static let unknownPathByteCountMax = 200
 
-    mutating func add(
-        _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, routes: RouteTable, byteCountMax: Int
-    ) {
+    mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, byteCountMax: Int) {
         byteCount += name.count + value.count + 32
         guard byteCount <= byteCountMax else { return }
-        if name[0] == UInt8(ascii: ":") { return addPseudo(name, value, routes) }
         switch name.count {
+        case 7 where name == ":method":
+            method = value == "POST" ? .post : value == "GET" ? .get : .other
+        case 7 where name == ":scheme", 10 where name == ":authority":
+            break
         case 2 where name == "te", 10 where name == "user-agent", 4 where name == "host",
             20 where name == "grpc-accept-encoding", 14 where name == "content-length",
             17 where name == "grpc-message-type":
@@ -42,15 +43,10 @@ struct RequestHeaders {
         }
     }
 
-    private mutating func addPseudo(
-        _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, _ routes: RouteTable
-    ) {
-        if name == ":path" {
-            route = routes.find(value)
-            if route == nil { unknownPath = Array(value.prefix(Self.unknownPathByteCountMax)) }
-        } else if name == ":method" {
-            method = value == "POST" ? .post : value == "GET" ? .get : .other
-        }
+    mutating func setPath(_ path: UnsafeRawBufferPointer, _ route: Route?) {
+        byteCount += path.count + 37
+        self.route = route
+        if route == nil { unknownPath = Array(path.prefix(Self.unknownPathByteCountMax)) }
     }
 
     /// `application/grpc`, also followed by `+` or `;` and more.

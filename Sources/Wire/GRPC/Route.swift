@@ -1,3 +1,5 @@
+import Glibc
+
 /// What answers the calls of one path.
 final class Route {
     enum Kind {
@@ -16,14 +18,14 @@ final class Route {
     }
 }
 
-/// The paths of a server, found by the bytes of `:path` without making a string of them.
-struct RouteTable {
+/// The paths of a server, shared by its connections, found by the bytes of `:path` without making a string of them.
+final class RouteTable {
     /// Open addressing; a power of two, at most half full.
     private var slots: [Route?] = Array(repeating: nil, count: 16)
     private var count = 0
 
     /// A path that is there already gets the new route.
-    mutating func insert(_ route: Route) {
+    func insert(_ route: Route) {
         if 2 * (count + 1) > slots.count {
             let old = slots
             slots = Array(repeating: nil, count: 2 * old.count)
@@ -49,7 +51,7 @@ struct RouteTable {
     }
 
     private func isEqual(_ bytes: [UInt8], _ path: UnsafeRawBufferPointer) -> Bool {
-        guard bytes.count == path.count else { return false }
-        return bytes.withUnsafeBytes { $0.elementsEqual(path) }
+        guard bytes.count == path.count, let start = path.baseAddress else { return bytes.isEmpty && path.isEmpty }
+        return bytes.withUnsafeBytes { memcmp($0.baseAddress ?? start, start, path.count) == 0 }
     }
 }

@@ -25,12 +25,12 @@ public class ServerCall: HTTP2Stream {
 
     public final var path: String { route.path }
 
-    init(_ headers: RequestHeaders, route: Route, connection: ServerConnection) {
+    init(_ headers: UnsafePointer<RequestHeaders>, route: Route, connection: ServerConnection) {
         self.route = route
-        captured = headers.metadata
-        isEncoded = headers.isEncoded
+        captured = headers.pointee.metadata
+        isEncoded = headers.pointee.isEncoded
         remoteAddress = connection.remoteAddress
-        if case .after(let timeout) = headers.timeout {
+        if case .after(let timeout) = headers.pointee.timeout {
             let (sum, overflow) = connection.context.clock.now.addingReportingOverflow(timeout)
             deadline = overflow ? nil : sum
         } else {

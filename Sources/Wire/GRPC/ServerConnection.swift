@@ -6,23 +6,37 @@ final class ServerConnection: HTTP2Connection {
     private enum Drain { case none, noticed, announced }
 
     private let server: GRPCServer
-    private var headers = RequestHeaders()
+    /// Behind a pointer, because every access to a struct within an object is checked for exclusivity while it lasts, and
+    /// each field of each request would pay for that.
+    private let headers: UnsafeMutablePointer<RequestHeaders>
+    private let headerListByteCountMax: Int
     private var drain = Drain.none
     /// The place in the server's table; the server's alone to write.
     var place = 0
 
     init(_ transport: any Connection, server: GRPCServer) throws(HTTP2Failure) {
         self.server = server
+        headerListByteCountMax = server.context.limits.headerListByteCountMax
+        headers = .allocate(capacity: 1)
+        headers.initialize(to: RequestHeaders())
         try super.init(.server, transport: transport, context: server.context)
+    }
+
+    deinit {
+        headers.deinitialize(count: 1)
+        headers.deallocate()
     }
 
     // MARK: Requests
 
-    override func beginHeaders(_ category: nghttp2_headers_category) { headers = RequestHeaders() }
+    override func beginHeaders(_ category: nghttp2_headers_category) { headers.pointee = RequestHeaders() }
 
     override func receiveHeader(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
-        headers.add(
-            name, value, routes: server.routes, byteCountMax: context.limits.headerListByteCountMax)
+        if name == ":path" {
+            headers.pointee.setPath(value, server.routes.find(value))
+        } else {
+            headers.pointee.add(name, value, byteCountMax: headerListByteCountMax)
+        }
     }
 
     override func endHeaders(
@@ -33,38 +47,44 @@ final class ServerConnection: HTTP2Connection {
             if isEnd { stream?.endReceiving() }
             return
         }
-        guard headers.byteCount <= context.limits.headerListByteCountMax else {
+        guard headers.pointee.byteCount <= headerListByteCountMax else {
             return refuse(
                 streamID, isEnd,
                 GRPCStatus(
-                    .resourceExhausted, "more than \(context.limits.headerListByteCountMax) bytes of headers"))
+                    .resourceExhausted, "more than \(headerListByteCountMax) bytes of headers"))
         }
-        switch headers.method {
+        switch headers.pointee.method {
         case .post: break
-        case .get where !headers.isGRPC: return refuse(streamID, isEnd, .notFound)
+        case .get where !headers.pointee.isGRPC: return refuse(streamID, isEnd, .notFound)
         case .get, .missing, .other: return refuse(streamID, isEnd, .methodNotAllowed)
         }
-        guard headers.isGRPC else { return refuse(streamID, isEnd, .unsupportedMediaType) }
-        guard headers.timeout != .malformed else {
+        guard headers.pointee.isGRPC else { return refuse(streamID, isEnd, .unsupportedMediaType) }
+        guard headers.pointee.timeout != .malformed else {
             return refuse(streamID, isEnd, GRPCStatus(.invalidArgument, "malformed grpc-timeout"))
         }
-        guard let route = headers.route else {
-            let path = String(decoding: headers.unknownPath, as: UTF8.self)
+        guard let route = headers.pointee.route else {
+            let path = String(decoding: headers.pointee.unknownPath, as: UTF8.self)
             return refuse(streamID, isEnd, GRPCStatus(.unimplemented, "unknown method \(path)"))
         }
         open(route, streamID, isEnd)
     }
 
     private func open(_ route: Route, _ streamID: Int32, _ isEnd: Bool) {
-        let call: ServerCall
         switch route.kind {
-        case .unary: call = UnaryCall(headers, route: route, connection: self)
-        case .streaming: call = ServerStream(headers, route: route, connection: self)
+        case .unary:
+            begin(UnaryCall(headers, route: route, connection: self), streamID, isEnd) { _ in }
+        case .streaming(let handler):
+            begin(ServerStream(headers, route: route, connection: self), streamID, isEnd, handler)
         }
+    }
+
+    private func begin<Call: ServerCall>(
+        _ call: Call, _ streamID: Int32, _ isEnd: Bool, _ handler: (Call) -> Void
+    ) {
         add(call, id: streamID)
         server.openCallCount += 1
         if let deadline = call.deadline { context.timers.set(call, at: deadline) }
-        if case .streaming(let handler) = route.kind, let stream = call as? ServerStream { handler(stream) }
+        handler(call)
         if isEnd { call.endReceiving() }
     }
 

@@ -30,66 +30,61 @@ enum HTTP2Callbacks {
     private static var beginHeaders: nghttp2_on_begin_headers_callback {
         { _, frame, pointer in
             guard let frame else { return 0 }
-            connectionBehind(pointer).beginHeaders(frame.pointee.headers.cat)
-            return 0
+            return withConnection(pointer) { $0.beginHeaders(frame.pointee.headers.cat) }
         }
     }
 
     private static var receiveHeader: nghttp2_on_header_callback {
         { _, _, name, nameCount, value, valueCount, _, pointer in
-            connectionBehind(pointer).receiveHeader(
-                UnsafeRawBufferPointer(start: name, count: nameCount),
-                UnsafeRawBufferPointer(start: value, count: valueCount))
-            return 0
+            withConnection(pointer) {
+                $0.receiveHeader(
+                    UnsafeRawBufferPointer(start: name, count: nameCount),
+                    UnsafeRawBufferPointer(start: value, count: valueCount))
+            }
         }
     }
 
     private static var receiveData: nghttp2_on_data_chunk_recv_callback {
-        { session, flags, streamID, bytes, count, pointer in
-            let connection = connectionBehind(pointer)
-            guard let stream = connection.stream(streamID) else {
+        { session, flags, streamID, bytes, count, _ in
+            guard let stream = nghttp2_session_get_stream_user_data(session, streamID) else {
                 // Answered already and forgotten.
                 nghttp2_session_consume(session, streamID, count)
                 return 0
             }
-            // No window is needed for a stream whose last frame this is.
-            if flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { stream.isPeerDone = true }
-            stream.receive(UnsafeRawBufferPointer(start: bytes, count: count))
-            return 0
+            return withStream(stream) { stream in
+                // No window is needed for a stream whose last frame this is.
+                if flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { stream.isPeerDone = true }
+                stream.receive(UnsafeRawBufferPointer(start: bytes, count: count))
+            }
         }
     }
 
     private static var receiveFrame: nghttp2_on_frame_recv_callback {
         { _, frame, pointer in
             guard let frame else { return 0 }
-            connectionBehind(pointer).receive(frame.pointee)
-            return 0
+            return withConnection(pointer) { $0.receive(frame) }
         }
     }
 
     private static var receiveInvalidFrame: nghttp2_on_invalid_frame_recv_callback {
-        { _, _, _, pointer in
-            connectionBehind(pointer).countUnproductiveFrame()
-            return 0
-        }
+        { _, _, _, pointer in withConnection(pointer) { $0.countUnproductiveFrame() } }
     }
 
     private static var closeStream: nghttp2_on_stream_close_callback {
         { _, streamID, error, pointer in
-            let connection = connectionBehind(pointer)
-            if let stream = connection.stream(streamID) {
+            withConnection(pointer) { connection in
+                guard let stream = connection.stream(streamID) else { return }
                 connection.remove(stream, .closed(HTTP2ErrorCode(rawValue: error)))
             }
-            return 0
         }
     }
 
     private static var frameNotSent: nghttp2_on_frame_not_send_callback {
         { _, frame, error, pointer in
-            guard let frame, Int32(frame.pointee.hd.type) == Int32(NGHTTP2_HEADERS.rawValue) else { return 0 }
-            connectionBehind(pointer).headersNotSent(
-                frame.pointee.hd.stream_id, reason: String(cString: nghttp2_strerror(error)))
-            return 0
+            guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue else { return 0 }
+            return withConnection(pointer) {
+                $0.headersNotSent(frame.pointee.hd.stream_id, reason: String(cString: nghttp2_strerror(error)))
+            }
         }
     }
 
@@ -98,21 +93,18 @@ enum HTTP2Callbacks {
             guard let flags, let pointer = source?.pointee.ptr else {
                 return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
             }
-            let stream = Unmanaged<HTTP2Stream>.fromOpaque(pointer).takeUnretainedValue()
-            return stream.offerData(byteCountMax, &flags.pointee)
+            var result = 0
+            _ = withStream(pointer) { result = $0.offerData(byteCountMax, &flags.pointee) }
+            return result
         }
     }
 
     private static var sendData: nghttp2_send_data_callback {
-        { _, _, frameHeader, byteCount, source, connectionPointer in
+        { _, _, frameHeader, byteCount, source, _ in
             guard let frameHeader, let pointer = source?.pointee.ptr else {
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
             }
-            let stream = Unmanaged<HTTP2Stream>.fromOpaque(pointer).takeUnretainedValue()
-            let output = connectionBehind(connectionPointer).context.output
-            output.append(frameHeader, frameHeaderByteCount)
-            stream.moveData(byteCount, to: output)
-            return 0
+            return withStream(pointer) { $0.moveData(byteCount, after: frameHeader, frameHeaderByteCount) }
         }
     }
 }
@@ -120,27 +112,36 @@ enum HTTP2Callbacks {
 // Outside the enumeration, because a C function may capture nothing, not even a type.
 private let frameHeaderByteCount = 9
 
+// Neither retains: the connection is alive while its session is called, a stream until it has left its connection.
 @inline(__always)
-private func connectionBehind(_ pointer: UnsafeMutableRawPointer?) -> HTTP2Connection {
+private func withConnection(_ pointer: UnsafeMutableRawPointer?, _ body: (HTTP2Connection) -> Void) -> Int32 {
     invariant(pointer != nil, "a session knows its connection")
-    return Unmanaged<HTTP2Connection>.fromOpaque(pointer.unsafelyUnwrapped).takeUnretainedValue()
+    Unmanaged<HTTP2Connection>.fromOpaque(pointer.unsafelyUnwrapped)._withUnsafeGuaranteedRef(body)
+    return 0
+}
+
+@inline(__always)
+private func withStream(_ pointer: UnsafeMutableRawPointer, _ body: (HTTP2Stream) -> Void) -> Int32 {
+    Unmanaged<HTTP2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef(body)
+    return 0
 }
 
 extension HTTP2Connection {
-    fileprivate func receive(_ frame: nghttp2_frame) {
-        let streamID = frame.hd.stream_id
-        let isEnd = frame.hd.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
-        let isAck = frame.hd.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0
-        switch UInt32(frame.hd.type) {
+    fileprivate func receive(_ frame: UnsafePointer<nghttp2_frame>) {
+        let header = frame.pointee.hd
+        let streamID = header.stream_id
+        let isEnd = header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
+        let isAck = header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0
+        switch UInt32(header.type) {
         case NGHTTP2_DATA.rawValue:
             if isEnd {
                 stream(streamID)?.endReceiving()
-            } else if frame.hd.length == frame.data.padlen {
+            } else if header.length == frame.pointee.data.padlen {
                 countUnproductiveFrame()
             }
         case NGHTTP2_HEADERS.rawValue:
             let stream = stream(streamID)
-            endHeaders(streamID, stream, frame.headers.cat, isEnd: isEnd)
+            endHeaders(streamID, stream, frame.pointee.headers.cat, isEnd: isEnd)
         case NGHTTP2_SETTINGS.rawValue:
             guard !isAck else { return }
             countUnproductiveFrame()
@@ -148,12 +149,15 @@ extension HTTP2Connection {
         case NGHTTP2_PING.rawValue:
             guard isAck else { return countUnproductiveFrame() }
             pongReceived(
-                withUnsafeBytes(of: frame.ping.opaque_data) { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) })
+                withUnsafeBytes(of: frame.pointee.ping.opaque_data) {
+                    UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self))
+                })
         case NGHTTP2_GOAWAY.rawValue:
             receiveGoaway(
-                lastStreamID: frame.goaway.last_stream_id, error: HTTP2ErrorCode(rawValue: frame.goaway.error_code),
+                lastStreamID: frame.pointee.goaway.last_stream_id,
+                error: HTTP2ErrorCode(rawValue: frame.pointee.goaway.error_code),
                 debugData: UnsafeRawBufferPointer(
-                    start: frame.goaway.opaque_data, count: frame.goaway.opaque_data_len))
+                    start: frame.pointee.goaway.opaque_data, count: frame.pointee.goaway.opaque_data_len))
         case NGHTTP2_WINDOW_UPDATE.rawValue:
             break
         default:

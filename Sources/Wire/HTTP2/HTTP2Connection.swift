@@ -88,6 +88,7 @@ class HTTP2Connection: ConnectionHandler {
 
     /// Takes `stream` out and tells it; nothing refers to it afterwards.
     final func remove(_ stream: HTTP2Stream, _ closure: HTTP2Stream.Closure) {
+        invariant(stream.connection === self, "a stream leaves once")
         if holder === stream { holder = nil }
         let last = streams.removeLast()
         if last !== stream {
@@ -108,6 +109,8 @@ class HTTP2Connection: ConnectionHandler {
     final func settle(_ streamID: Int32, received: Int, held: Int, isEnded: Bool) {
         heldByteCount += held
         owedByteCount += received
+        // The window updates that this leads to are sent even when nothing else is to be said.
+        flushLater()
         if received > held, !isEnded { nghttp2_session_consume_stream(session, streamID, received - held) }
         let due = owedByteCount - max(0, heldByteCount - Int(context.limits.connectionWindowByteCount))
         guard due > 0 else { return }

@@ -115,8 +115,11 @@ public class HTTP2Stream {
         return count
     }
 
-    final func moveData(_ byteCount: Int, to output: OutputBuffer) {
-        outbox.move(byteCount, to: output.extend(by: byteCount))
+    /// Writes a DATA frame: the header that nghttp2 made, and the next bytes of `outbox`.
+    final func moveData(_ byteCount: Int, after frameHeader: UnsafePointer<UInt8>, _ headerByteCount: Int) {
+        let target = context.output.extend(by: headerByteCount + byteCount)
+        target.copyMemory(from: frameHeader, byteCount: headerByteCount)
+        outbox.move(byteCount, to: target + headerByteCount)
         if isAboveWatermark, outbox.byteCount <= context.limits.streamOutputHighWatermarkByteCount / 2 {
             isAboveWatermark = false
             connection?.becameWritable(self)
@@ -183,17 +186,23 @@ public class HTTP2Stream {
     final func settle(received: Int, isPaused: Bool) -> Bool {
         let buffered = reader.bufferedByteCount
         let growth = buffered - bufferedByteCount
-        bufferedByteCount = buffered
-        context.inboundByteCount += growth
+        if growth != 0 {
+            bufferedByteCount = buffered
+            context.inboundByteCount += growth
+            connection?.inboundByteCount += growth
+        }
         guard let connection else { return true }
-        connection.inboundByteCount += growth
         let owed = uncreditedByteCount + received
+        guard owed > 0 else { return growth <= 0 || hasRoom(connection) }
         let held = isPaused ? min(owed, buffered) : 0
         connection.settle(streamID, received: received, held: held - uncreditedByteCount, isEnded: isPeerDone)
         uncreditedByteCount = held
-        return growth <= 0
-            || (connection.inboundByteCount <= context.limits.inboundByteCountPerConnectionMax
-                && context.inboundByteCount <= context.limits.inboundByteCountMax)
+        return growth <= 0 || hasRoom(connection)
+    }
+
+    private final func hasRoom(_ connection: HTTP2Connection) -> Bool {
+        connection.inboundByteCount <= context.limits.inboundByteCountPerConnectionMax
+            && context.inboundByteCount <= context.limits.inboundByteCountMax
     }
 
     /// The stream is over, but what it has received may still be read.

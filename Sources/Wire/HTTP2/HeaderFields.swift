@@ -1,4 +1,5 @@
 import CNGHTTP2
+import Glibc
 
 /// Header fields that never change, laid out once for nghttp2, which neither copies nor frees them.
 struct StaticHeaderFields: @unchecked Sendable {
@@ -85,6 +86,6 @@ struct HeaderFields {
 /// The bytes of a received name or value compared with a constant.
 @inline(__always)
 func == (bytes: UnsafeRawBufferPointer, constant: StaticString) -> Bool {
-    guard bytes.count == constant.utf8CodeUnitCount else { return false }
-    return zip(bytes, UnsafeBufferPointer(start: constant.utf8Start, count: bytes.count)).allSatisfy { $0 == $1 }
+    guard bytes.count == constant.utf8CodeUnitCount, let start = bytes.baseAddress else { return false }
+    return memcmp(start, constant.utf8Start, bytes.count) == 0
 }

@@ -28,7 +28,7 @@ extension HTTP2Connection: TimerQueueMember {
 
     func startKeepalive() {
         keepalive.wait = .quiet
-        wake(after: keepalive.interval)
+        context.timers.set(self, at: keepalive.progressTime + keepalive.interval)
     }
 
     func startLingerTimer() {
@@ -49,10 +49,11 @@ extension HTTP2Connection: TimerQueueMember {
         case .handshake: abort("no HTTP/2 SETTINGS within the time for the handshake")
         case .lingering: abort("the peer did not take our last bytes in time")
         case .ponging where hasProgressed(since: now, within: pongTime): startKeepalive()
-        case .ponging where transport.bufferedByteCount < keepalive.bufferedByteCount: startKeepalive()
+        case .ponging where transport.bufferedByteCount < keepalive.bufferedByteCount:
+            keepalive.progressTime = now
+            startKeepalive()
         case .ponging: abort("keepalive PING not answered in time")
-        case .quiet where hasProgressed(since: now, within: keepalive.interval):
-            context.timers.set(self, at: keepalive.progressTime + keepalive.interval)
+        case .quiet where hasProgressed(since: now, within: keepalive.interval): startKeepalive()
         case .quiet where !isKeepaliveWanted: wake(after: keepalive.interval)
         case .quiet:
             sendPing(Self.keepalivePayload)

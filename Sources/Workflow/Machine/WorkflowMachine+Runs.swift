@@ -135,9 +135,9 @@ extension WorkflowMachine {
             guard let run = runs.removeValue(forKey: ended.removeFirst()) else { continue }
             order.remove(run.id.index)
             orderByStatus[Int(run.status.rawValue)].remove(run.id.index)
-            let (workflow, request) = (ExactText(run.workflowID), ExactText(run.requestID))
+            let workflow = ExactText(run.workflowID)
             if newest[workflow] === run { newest[workflow] = nil }
-            if runsByRequest[request] === run { runsByRequest[request] = nil }
+            if !run.requestID.isEmpty { runsByRequest[ExactText(run.requestID)] = nil }
             endedByteCount -= run.byteCount
             runByteCount -= run.byteCount
             effects.append(.forgotten(run.id))

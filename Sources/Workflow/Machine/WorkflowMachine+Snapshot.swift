@@ -54,6 +54,7 @@ extension WorkflowMachine {
     private func readRuns(_ reader: inout ByteReader) throws(MalformedBytes) {
         let count = try reader.count(minimumByteCount: 32)
         runs.reserveCapacity(count)
+        newest.reserveCapacity(count)
         var last: LogIndex = 0
         var over: [WorkflowRun] = []
         for place in 0..<count {

@@ -212,6 +212,10 @@ final class RandomCluster {
             try member.storage.applySnapshot(snapshot)
             try member.load(snapshot)
             try checkState(member)
+            if let configuration = member.raw?.configuration, !configuration.describesSame(as: member.confState) {
+                throw SafetyViolation(
+                    description: "\(member.id) restored \(member.confState), but acts on \(configuration)")
+            }
         }
         member.storage.append(entries)
         if let hardState { member.storage.setHardState(hardState) }

@@ -1,0 +1,97 @@
+import Prelude
+import Wire
+import XCTest
+
+@testable import Node
+
+final class DirectoryTests: XCTestCase {
+    private let directory = DirectoryMachine(
+        clusterID: "c", firstNode: 1, address: "a:1", groups: [.directory, .firstWorkflows])
+
+    private func apply(_ command: DirectoryCommand) -> DirectoryResult? {
+        let entry = AppliedEntry(
+            group: .directory, index: 2, timeMilliseconds: 0, origin: .init(node: 1, incarnation: 1, sequence: 1))
+        guard case .directory(let result) = directory.apply(command.encoded()[...], entry).result else { return nil }
+        return result
+    }
+
+    private func add(_ address: String, id: NodeID = .none, request: String = "", above: NodeID = .none)
+        -> DirectoryResult?
+    {
+        apply(.add(.init(address: address, nodeID: id, requestID: request, aboveNodeID: above)))
+    }
+
+    func test_joinersGetDifferentIDs() {
+        XCTAssertEqual(add("b:1"), .added(2))
+        XCTAssertEqual(add("c:1"), .added(3))
+        XCTAssertEqual(directory.state.highestNodeID, 3)
+    }
+
+    func test_theSameRequestGetsTheSameID() {
+        XCTAssertEqual(add("b:1", request: "r"), .added(2))
+        XCTAssertEqual(add("b:1", request: "r"), .added(2))
+        XCTAssertEqual(add("b:1", request: "s"), .added(3))
+    }
+
+    func test_aGivenIDIsTakenOnce() {
+        XCTAssertEqual(add("b:1", id: 5), .added(5))
+        XCTAssertEqual(add("c:1", id: 5), .idInUse(5))
+        XCTAssertEqual(add("c:1", id: 1), .idInUse(1))
+        XCTAssertEqual(add("c:1", id: 3), .added(3))
+        XCTAssertEqual(add("d:1"), .added(6))
+    }
+
+    func test_idsAreNeverUsedTwice() {
+        XCTAssertEqual(add("b:1"), .added(2))
+        XCTAssertEqual(apply(.remove(.init(nodeID: 2))), .done)
+        XCTAssertTrue(directory.isRemoved(2))
+        XCTAssertEqual(add("b:1", id: 2), .idInUse(2))
+        XCTAssertEqual(add("b:1"), .added(3))
+    }
+
+    func test_whatAJoinerHeardCountsWhenItIsNear() {
+        XCTAssertEqual(add("b:1", above: 9), .added(10))
+        XCTAssertEqual(add("c:1", above: NodeID(UInt64(Int64.max))), .added(11))
+        XCTAssertEqual(add("d:1", id: NodeID(1 << 60)), .idsExhausted)
+    }
+
+    func test_theLastNodeStays() {
+        XCTAssertEqual(apply(.remove(.init(nodeID: 1))), .lastNode)
+        XCTAssertEqual(apply(.remove(.init(nodeID: 7))), .unknownNode(7))
+    }
+
+    func test_anAddressCanChange() {
+        XCTAssertEqual(apply(.setAddress(.init(nodeID: 1, address: "z:9"))), .done)
+        XCTAssertEqual(directory.member(1)?.address, "z:9")
+        XCTAssertEqual(apply(.setAddress(.init(nodeID: 2, address: "z:9"))), .unknownNode(2))
+    }
+
+    func test_aSnapshotHoldsEverything() throws {
+        _ = add("b:1", request: "r")
+        _ = add("c:1")
+        _ = apply(.remove(.init(nodeID: 3)))
+        let other = DirectoryMachine()
+        try other.restore(directory.snapshot())
+        XCTAssertEqual(other.state, directory.state)
+        XCTAssertThrowsError(try other.restore([0xFF, 0xFF, 0x01]))
+    }
+
+    func test_bytesThatAreNoCommandChangeNothing() {
+        let before = directory.state
+        let entry = AppliedEntry(
+            group: .directory, index: 2, timeMilliseconds: 0, origin: .init(node: 1, incarnation: 1, sequence: 1))
+        guard case .undecodable = directory.apply([0xFF, 0x07], entry).result else { return XCTFail("decoded") }
+        XCTAssertEqual(directory.state, before)
+    }
+
+    func test_nextNodeID() {
+        func peer(_ id: NodeID, _ highest: NodeID) -> DiscoveredPeer {
+            DiscoveredPeer(
+                address: HostPort(host: "h", port: 1), nodeID: id, role: .follower, highestKnownNodeID: highest)
+        }
+        XCTAssertEqual(nextNodeID([]), 1)
+        XCTAssertEqual(nextNodeID([peer(1, 1)]), 2)
+        XCTAssertEqual(nextNodeID([peer(1, 3), peer(2, 7), peer(9, 0)]), 10)
+        XCTAssertEqual(nextNodeID([peer(1, NodeID(.max))]), NodeID(.max))
+    }
+}

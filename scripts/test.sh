@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Builds once and runs every test: XCTest, the Raft traces, and the Python tests against the built program.
+# Each runner's own closing lines go to the terminal; a table of the parts follows. Fails if any part fails.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+jobs=$(nproc)
+names=() outcomes=() seconds=()
+failed=0
+
+part() { # NAME COMMAND…
+    local name=$1 began=$SECONDS outcome=passed
+    shift
+    printf '\n── %s\n' "$name"
+    "$@" || { outcome=FAILED; failed=1; }
+    names+=("$name") outcomes+=("$outcome") seconds+=($((SECONDS - began)))
+}
+
+table() {
+    printf '\n%-14s  %-7s  %7s\n' PART OUTCOME SECONDS
+    for place in "${!names[@]}"; do
+        printf '%-14s  %-7s  %7s\n' "${names[$place]}" "${outcomes[$place]}" "${seconds[$place]}"
+    done
+}
+
+build() { swift build --build-tests -j "$jobs"; }
+
+xctest() { swift test --skip-build; }
+
+# The traces are a folder beside this repository; without it there is nothing to compare with, which is a failure.
+conformance() {
+    local traces=${RAFT_TESTDATA:-../shared/raft-testdata}
+    [ -d "$traces" ] || { echo "no traces in $traces: set RAFT_TESTDATA" >&2; return 1; }
+    RAFT_TESTDATA="$traces" "$bin/raft-conformance"
+}
+
+python_tests() {
+    local python
+    python=$(scripts/venv.sh) || return 1
+    RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python -q
+}
+
+part build build
+if ((failed)); then
+    table
+    exit 1
+fi
+bin=$(swift build --show-bin-path)
+part xctest xctest
+part conformance conformance
+part python python_tests
+table
+exit "$failed"

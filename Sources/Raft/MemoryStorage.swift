@@ -3,11 +3,13 @@ import Prelude
 
 /// The stable log in memory: what the durable log holds, as the core reads it.
 public final class MemoryStorage: RaftStorage {
-    private var hardState = HardState()
-    private var newestSnapshot = Snapshot()
+    // Without checks of exclusive access, which are dear here, where the core asks all the time: no method below calls
+    // anything that could come back to this object.
+    @exclusivity(unchecked) private var hardState = HardState()
+    @exclusivity(unchecked) private var newestSnapshot = Snapshot()
     /// The entry before the first: the last one compacted, or the start of the log.
-    private var compacted = LogPosition(term: 0, index: 0)
-    private var log: Deque<Entry> = []
+    @exclusivity(unchecked) private var compacted = LogPosition(term: 0, index: 0)
+    @exclusivity(unchecked) private var log: Deque<Entry> = []
 
     public init() {}
 

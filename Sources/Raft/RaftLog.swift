@@ -34,8 +34,9 @@ package struct RaftLog: ~Copyable {
     /// The term of an entry; also of the one before the first, which is known for matching.
     package func term(at index: LogIndex) throws(RaftStorageError) -> Term {
         if let term = unstable.term(at: index) { return term }
-        if index + 1 < firstIndex { throw .compacted }
-        if index > lastIndex { throw .unavailable }
+        if index >= unstable.offset { throw .unavailable }
+        // A snapshot that is still to be written replaces all that is stored.
+        if unstable.hasSnapshot { throw .compacted }
         return try storage.term(at: index)
     }
 

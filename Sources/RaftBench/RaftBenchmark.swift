@@ -22,9 +22,7 @@ struct RaftBenchmark {
             try bench.run(batchCount: batchCount, seconds: seconds)
             let elapsed = now() - start
             let rate = Double(bench.appliedCount - before) / elapsed
-            print(
-                "batch \(batchCount): \(Int(rate)) entries/s, \(Int(elapsed * 1e9 / Double(bench.appliedCount - before))) ns each"
-            )
+            print("batch \(batchCount): \(Int(rate)) entries/s, \(Int(1e9 / rate)) ns each")
         }
     }
 }
@@ -40,8 +38,6 @@ final class BenchCluster {
     private let nodes: [RawNode]
     private let storages: [MemoryStorage]
     private(set) var appliedCount = 0
-    private var network: [Message] = []
-    private var delivering: [Message] = []
 
     init(nodeCount: UInt64) throws {
         let ids = (1...nodeCount).map { NodeID($0) }
@@ -92,36 +88,33 @@ final class BenchCluster {
             isBusy = false
             for place in nodes.indices where nodes[place].hasReady {
                 isBusy = true
-                try handle(nodes[place].ready(), at: place)
+                try handle(nodes[place].ready(), of: nodes[place], storages[place])
             }
-            swap(&delivering, &network)
-            for message in delivering { try nodes[Int(message.to.rawValue) - 1].stepFromPeer(message) }
-            delivering.removeAll(keepingCapacity: true)
         }
     }
 
-    private func handle(_ ready: Ready, at place: Int) throws {
+    private func handle(_ ready: Ready, of node: RawNode, _ storage: MemoryStorage) throws {
         for message in ready.messages {
             switch message.to {
             case .localAppendThread:
-                if !message.hardState.isEmpty { storages[place].setHardState(message.hardState) }
-                storages[place].append(message.entries)
-                try respond(message.responses, at: place)
+                if !message.hardState.isEmpty { storage.setHardState(message.hardState) }
+                storage.append(message.entries)
+                try respond(message.responses, from: node)
             case .localApplyThread:
-                if place == 0 { appliedCount += message.entries.count }
-                try respond(message.responses, at: place)
+                if node === nodes[0] { appliedCount += message.entries.count }
+                try respond(message.responses, from: node)
             default:
-                network.append(message)
+                try nodes[Int(message.to.rawValue) - 1].stepFromPeer(message)
             }
         }
     }
 
-    private func respond(_ responses: [Message], at place: Int) throws {
+    private func respond(_ responses: [Message], from node: RawNode) throws {
         for response in responses {
-            if response.to == nodes[place].id {
-                try nodes[place].step(response)
+            if response.to == node.id {
+                try node.step(response)
             } else {
-                network.append(response)
+                try nodes[Int(response.to.rawValue) - 1].stepFromPeer(response)
             }
         }
     }

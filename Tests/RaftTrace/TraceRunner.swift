@@ -50,15 +50,31 @@ public struct TraceRunner {
 
     /// Throws a `TraceDifference`, or a `TraceRunError` when the file cannot be run.
     public func run(_ file: String) throws {
+        let trace = try read(file)
+        let environment = environment(for: trace)
+        for directive in trace.directives {
+            try compare(directive, environment.handle(directive), file)
+        }
+    }
+
+    /// The directives of a file, each with what the core prints now: for writing traces, and for looking at them.
+    public func transcript(_ file: String) throws -> String {
+        let trace = try read(file)
+        let environment = environment(for: trace)
+        return trace.directives.map { directive in
+            let output = environment.handle(directive)
+            let input = directive.input.isEmpty ? "" : directive.input + "\n"
+            return "\(directive.text)\n\(input)----\n\(output)" + (output.hasSuffix("\n") ? "" : "\n")
+        }.joined(separator: "\n")
+    }
+
+    private func read(_ file: String) throws -> TraceFile {
         guard let data = FileManager.default.contents(atPath: folder + "/" + file) else {
             throw TraceRunError(description: "cannot read \(file)")
         }
         let trace = TraceFile(parsing: String(decoding: data, as: UTF8.self))
         if trace.directives.isEmpty { throw TraceRunError(description: "\(file) holds no directives") }
-        let environment = environment(for: trace)
-        for directive in trace.directives {
-            try compare(directive, environment.handle(directive), file)
-        }
+        return trace
     }
 
     /// By what the file does, so that it does not matter in which folder it lies.
@@ -78,7 +94,7 @@ public struct TraceRunner {
         let offset = place.map { expected[$0].offset } ?? expected.last.map { $0.offset + 1 } ?? 0
         throw TraceDifference(
             file: file, line: directive.expectedLine + offset,
-            command: ([directive.command] + directive.arguments.map(\.text)).joined(separator: " "),
+            command: directive.text,
             expected: expected.map(\.text).joined(separator: "\n"), actual: actual.map(\.text).joined(separator: "\n"))
     }
 
@@ -94,6 +110,10 @@ public struct TraceRunner {
         }
         return lines.isEmpty ? [(text: "ok", offset: 0)] : lines
     }
+}
+
+extension Directive {
+    fileprivate var text: String { ([command] + arguments.map(\.text)).joined(separator: " ") }
 }
 
 extension Directive.Argument {

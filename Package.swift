@@ -75,6 +75,10 @@ let package = Package(
         .executableTarget(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
+        // What benchmarks and foreign clients call.
+        .executableTarget(
+            name: "grpc-echo-server", dependencies: ["Prelude", "Wire", "Reactor"],
+            path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),

@@ -5,13 +5,17 @@ import XCTest
 
 /// A server and a channel over a network in memory.
 final class Rig {
-    let world = TestWorld()
+    let world: TestWorld
     let server: GRPCServer
     let channel: GRPCChannel
     let address: HostPort
     let listener: any Listener
 
-    init(server serverLimits: WireLimits = WireLimits(), client clientLimits: WireLimits = WireLimits()) throws {
+    init(
+        server serverLimits: WireLimits = WireLimits(), client clientLimits: WireLimits = WireLimits(),
+        world: TestWorld = TestWorld()
+    ) throws {
+        self.world = world
         server = GRPCServer(clock: world, turns: world, limits: serverLimits)
         let server = server
         listener = try world.listen(on: HostPort(host: "127.0.0.1", port: 0)) { server.accept($0) }

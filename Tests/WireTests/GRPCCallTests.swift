@@ -116,6 +116,28 @@ final class GRPCCallTests: XCTestCase {
         XCTAssertEqual(rig.server.openCallCount, 0)
     }
 
+    func testStreamsInEverySizeOfPieces() throws {
+        for chunk in [1, 2, 5, 100, 10_000] {
+            let rig = try Rig()
+            rig.world.chunkByteCountMax = chunk
+            rig.server.streaming("/s/Echo") { stream in
+                stream.onMessage = { stream.send($0) }
+                stream.onHalfClose = { stream.finish() }
+            }
+            let sent = [[1], [], bytes(3000), bytes(20_000), [2]]
+            let call = rig.channel.stream("/s/Echo")
+            var received: [[UInt8]] = []
+            var status: GRPCStatus?
+            call.onMessage = { received.append(Array($0)) }
+            call.onEnd = { ended, _ in status = ended }
+            for message in sent { call.send(message) }
+            call.halfClose()
+            rig.world.run()
+            XCTAssertTrue(received == sent, "pieces of \(chunk)")
+            XCTAssertEqual(status, .ok, "pieces of \(chunk)")
+        }
+    }
+
     func testServerStreaming() throws {
         let rig = try Rig()
         rig.server.streaming("/s/Count") { stream in

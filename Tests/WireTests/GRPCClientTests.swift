@@ -493,6 +493,20 @@ final class GRPCClientTests: XCTestCase {
         XCTAssertEqual(rig.channel.context.inboundByteCount, 0)
     }
 
+    func testStreamWhoseMessagesNobodyWants() throws {
+        let rig = try Rig()
+        rig.server.streaming("/s/Some") { stream in
+            stream.send([1, 2, 3])
+            stream.finish()
+        }
+        let call = rig.channel.stream("/s/Some")
+        var status: GRPCStatus?
+        call.onEnd = { ended, _ in status = ended }
+        rig.world.run()
+        XCTAssertEqual(status, .ok)
+        XCTAssertEqual(rig.channel.context.inboundByteCount, 0)
+    }
+
     func testHostileServers() throws {
         for seed in 0..<300 as Range<UInt64> {
             let rig = try Rig()

@@ -80,6 +80,10 @@ let package = Package(
 
         module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
         tests(of: "Simulator", ["Prelude"]),
+        // What benchmarks and foreign clients call.
+        .executableTarget(
+            name: "grpc-echo-server", dependencies: ["Prelude", "Wire", "Reactor"],
+            path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),

@@ -206,6 +206,19 @@ extension Limits {
         try check(
             UInt64(workflow.stateByteCountMax) < log.snapshotByteCountMax,
             "workflow.stateByteCountMax < log.snapshotByteCountMax")
+        try check(
+            wire.streamWindowByteCount >= 65_535 && wire.connectionWindowByteCount >= wire.streamWindowByteCount,
+            "65535 ≤ wire.streamWindowByteCount ≤ wire.connectionWindowByteCount")
+        try check(
+            wire.inboundByteCountPerConnectionMax >= wire.messageByteCountMax + Int(wire.connectionWindowByteCount),
+            "wire.inboundByteCountPerConnectionMax ≥ wire.messageByteCountMax + wire.connectionWindowByteCount")
+        try check(
+            wire.streamOutputByteCountMax >= wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount,
+            "wire.streamOutputByteCountMax ≥ wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount")
+        try check(
+            wire.reconnectBackoffMillisecondsMin > 0
+                && wire.reconnectBackoffMillisecondsMin <= wire.reconnectBackoffMillisecondsMax,
+            "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
         try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")

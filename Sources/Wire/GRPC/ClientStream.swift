@@ -43,8 +43,9 @@ public final class ClientStream: ClientCall {
 
     override func receiveStatus(_ status: GRPCStatus) {
         heldStatus = status
-        // Without a reader, or without messages, there is nothing to wait for.
-        if onMessage == nil || reader.bufferedByteCount == 0 { return takeEnd() }
+        // Nobody asked for messages: there is nothing to wait for.
+        if onMessage == nil { stopReceiving() }
+        if reader.bufferedByteCount == 0 { return takeEnd() }
         deliver(UnsafeRawBufferPointer(start: nil, count: 0))
     }
 

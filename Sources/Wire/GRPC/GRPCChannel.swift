@@ -65,7 +65,13 @@ public final class GRPCChannel {
         backoff = Backoff(limits, random)
     }
 
-    deinit { close() }
+    // As `close`, without what would need a reference to an object that is going away.
+    deinit {
+        let status = GRPCStatus(.unavailable, "the channel to \(target) was closed")
+        for call in waiting { call.fail(status) }
+        current?.abort(status.message)
+        for connection in retired { connection.abort(status.message) }
+    }
 
     // MARK: Calls
 

@@ -2,7 +2,8 @@ import Prelude
 
 /// A call with any number of messages in both directions.
 ///
-/// The handler sets its callbacks when it gets the call. Messages wait until `onMessage` is set.
+/// The handler sets its callbacks when it gets the call. Messages, and the half-close after them, wait until `onMessage`
+/// is set.
 public final class ServerStream: ServerCall {
     /// The bytes are valid during the call only.
     public var onMessage: ((UnsafeRawBufferPointer) -> Void)? { didSet { deliverLater() } }

@@ -181,8 +181,9 @@ public final class Node {
 
     func begin() {
         turns.node = self
-        writes.onWritten = { [unowned self] in noteWritten($0) }
-        writes.onFailed = { [unowned self] in stop(because: .storage($0)) }
+        // Work that is under way when a node stops may end after the node is gone.
+        writes.onWritten = { [weak self] in self?.noteWritten($0) }
+        writes.onFailed = { [weak self] in self?.stop(because: .storage($0)) }
         links.onUnreachable = { [unowned self] peer in
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
             for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }
@@ -217,6 +218,7 @@ public final class Node {
     // MARK: - Writes
 
     private func noteWritten(_ items: [WriteQueue.Item]) {
+        guard phase != .stopped else { return }
         for item in items {
             guard let group = groups[item.group] else { continue }
             do {
@@ -233,7 +235,8 @@ public final class Node {
         for group in groups where group.wantsSnapshot && !snapshotsBeingSaved.contains(group.id) {
             let snapshot = group.makeSnapshot()
             snapshotsBeingSaved.insert(group.id)
-            snapshotStore.save(group.id, snapshot) { [unowned self] result in
+            snapshotStore.save(group.id, snapshot) { [weak self] result in
+                guard let self, phase != .stopped else { return }
                 snapshotsBeingSaved.remove(group.id)
                 switch result {
                 case .success:
@@ -281,6 +284,7 @@ public final class Node {
         resultWaiters.failAll()
         links.close()
         listener.close()
+        server.drain(grace: 0) {}
         durableLog.close { [dataDirectory] in
             dataDirectory.close()
             completion()

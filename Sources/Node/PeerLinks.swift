@@ -6,7 +6,7 @@ import Wire
 
 /// This node's outgoing connections: one channel and one long-lived stream per peer, opened when there is something
 /// to send.
-final class PeerLinks {
+package final class PeerLinks {
     private let seams: Seams
     private let limits: Limits
     private let logger: Logger
@@ -15,11 +15,11 @@ final class PeerLinks {
     private var random: SeededRandom
 
     /// Messages to this peer were lost, or are likely to be.
-    var onUnreachable: (NodeID) -> Void = { _ in }
+    package var onUnreachable: (NodeID) -> Void = { _ in }
     /// The last part of a snapshot has left, or was given up.
-    var onSnapshotSent: (NodeID, GroupID, _ succeeded: Bool) -> Void = { _, _, _ in }
+    package var onSnapshotSent: (NodeID, GroupID, _ succeeded: Bool) -> Void = { _, _, _ in }
 
-    init(seams: Seams, limits: Limits, logger: Logger, greeting: PeerGreeting) {
+    package init(seams: Seams, limits: Limits, logger: Logger, greeting: PeerGreeting) {
         self.seams = seams
         self.limits = limits
         self.logger = logger
@@ -27,19 +27,19 @@ final class PeerLinks {
         random = SeededRandom(seed: seams.randomSeed ^ 0x5EED_0F11)
     }
 
-    func send(_ message: Message, group: GroupID, to peer: NodeID, at address: HostPort) {
+    package func send(_ message: Message, group: GroupID, to peer: NodeID, at address: HostPort) {
         link(to: peer, at: address).send(message, group: group)
     }
 
     /// Closes connections to nodes that are members no more.
-    func retain(_ isMember: (NodeID) -> Bool) {
+    package func retain(_ isMember: (NodeID) -> Bool) {
         for (peer, link) in links where !isMember(peer) {
             link.close()
             links[peer] = nil
         }
     }
 
-    func close() {
+    package func close() {
         for link in links.values { link.close() }
         links = [:]
     }
@@ -163,23 +163,23 @@ extension RaftEnvelope {
 }
 
 /// How a node introduces itself on a stream to a peer.
-struct PeerGreeting {
-    var clusterID: String
-    var nodeID: NodeID
-    var address: HostPort
+package struct PeerGreeting {
+    package var clusterID: String
+    package var nodeID: NodeID
+    package var address: HostPort
 
     private static let clusterKey = "raftoral-cluster"
     private static let nodeKey = "raftoral-node"
     private static let addressKey = "raftoral-address"
 
-    init(clusterID: String, nodeID: NodeID, address: HostPort) {
+    package init(clusterID: String, nodeID: NodeID, address: HostPort) {
         self.clusterID = clusterID
         self.nodeID = nodeID
         self.address = address
     }
 
     /// Nil when the metadata is not a node's.
-    init?(_ metadata: Metadata) {
+    package init?(_ metadata: Metadata) {
         guard let cluster = metadata[Self.clusterKey], let node = metadata[Self.nodeKey].flatMap({ UInt64($0) }),
             let address = metadata[Self.addressKey].flatMap({ HostPort($0) })
         else { return nil }

@@ -107,6 +107,8 @@ public struct NodeLimits: Sendable {
     /// Timers that a leader fires at the same time.
     public var timerBatchCountMax = 1024
     public var shutdownGraceMilliseconds: UInt64 = 5_000
+    /// From the end of the last call until connections that do not close are cut, within the grace.
+    public var farewellMilliseconds: UInt64 = 500
 
     public init() {}
 }

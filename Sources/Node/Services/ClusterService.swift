@@ -4,7 +4,7 @@ import Wire
 
 /// `raftoral.ClusterService`: joining, and what operators ask.
 struct ClusterService {
-    unowned let node: Node
+    let node: Node
     let directoryGroup: RaftGroup
 
     func register(on server: GRPCServer) {

@@ -5,7 +5,7 @@ import Workflow
 
 /// `raftoral.RaftService`: what nodes say to each other.
 struct RaftService {
-    unowned let node: Node
+    let node: Node
 
     func register(on server: GRPCServer) {
         server.unary(RaftServicePath.discover, DiscoveryRequest.self) { call, _ in call.respond(node.discoveryResponse)
@@ -78,19 +78,8 @@ struct RaftService {
                     message: "this node belongs to cluster \(node.clusterID), not \(greeting.clusterID)"))
         }
         node.peerStreamOpened(greeting, stream)
-        var assembler = SnapshotAssembler(byteCountMax: node.limits.log.snapshotByteCountMax)
-        stream.onMessage = { [unowned stream] bytes in
-            do {
-                let envelope = try RaftEnvelope(decoding: bytes)
-                let part = try PeerMessage(decoding: envelope.raftMessage)
-                guard refusal(envelope) == nil, let message = assembler.add(part) else { return }
-                if let problem = take(PeerMessage(group: part.group, message: message)) {
-                    _ = stream.send(MessageResponse(success: false, error: problem).encoded())
-                }
-            } catch {
-                stream.finish(GRPCStatus(code: .invalidArgument, message: "\(error)"))
-            }
-        }
+        stream.readPeerMessages(
+            snapshotByteCountMax: node.limits.log.snapshotByteCountMax, isForUs: { refusal($0) == nil }, take: take)
         stream.onHalfClose = { [weak node, unowned stream] in
             stream.finish(GRPCStatus(code: .ok, message: ""))
             node?.peerStreamClosed(greeting.nodeID, stream)

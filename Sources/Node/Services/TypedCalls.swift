@@ -19,7 +19,17 @@ extension GRPCServer {
     }
 }
 
-extension UnaryCall {
+/// Whoever asked for something, over the wire or from within the process. Takes one answer; later ones are ignored.
+protocol ServiceCall: AnyObject {
+    /// The caller waits no more.
+    var onCancel: (() -> Void)? { get set }
+    func respond(_ bytes: [UInt8])
+    func fail(_ status: GRPCStatus)
+}
+
+extension UnaryCall: ServiceCall {}
+
+extension ServiceCall {
     func respond(_ message: some WireMessage) { respond(message.encoded()) }
 
     func fail(_ code: GRPCCode, _ message: String) { fail(GRPCStatus(code: code, message: message)) }

@@ -4,7 +4,7 @@ import Workflow
 
 /// `raftoral.WorkflowService` on one node.
 struct WorkflowService {
-    unowned let node: Node
+    let node: Node
     let group: RaftGroup
 
     private static let pageSizeDefault: UInt32 = 100
@@ -23,7 +23,7 @@ struct WorkflowService {
 
     // MARK: - Start
 
-    private func start(_ call: UnaryCall, _ request: StartWorkflowRequest) {
+    func start(_ call: any ServiceCall, _ request: StartWorkflowRequest) {
         guard !request.type.isEmpty else { return call.fail(.invalidArgument, "workflow_type is empty") }
         guard let version = node.registeredVersion(of: request.type, asked: request.version) else {
             return call.fail(.notFound, unknownType(request))
@@ -47,7 +47,7 @@ struct WorkflowService {
 
     // MARK: - Result
 
-    private func result(_ call: UnaryCall, _ request: GetWorkflowResultRequest) {
+    func result(_ call: any ServiceCall, _ request: GetWorkflowResultRequest) {
         node.read(group, stale: false, for: call) { machine throws(GRPCStatus) in
             let run = try find(machine, workflowID: request.workflowID, runID: request.runID)
             if let response = response(of: run) { return response }
@@ -56,7 +56,7 @@ struct WorkflowService {
         }
     }
 
-    private func wait(for run: RunID, _ call: UnaryCall) throws(GRPCStatus) {
+    private func wait(for run: RunID, _ call: any ServiceCall) throws(GRPCStatus) {
         guard node.phase == .running else { throw CommandFailure.shuttingDown.status }
         guard node.resultWaiters.count < node.limits.node.pendingResultCountMax else {
             throw GRPCStatus(code: .resourceExhausted, message: "too many calls wait for results: try again later")
@@ -77,7 +77,7 @@ struct WorkflowService {
 
     // MARK: - Describe and list
 
-    private func describe(_ call: UnaryCall, _ request: DescribeWorkflowRequest) {
+    func describe(_ call: any ServiceCall, _ request: DescribeWorkflowRequest) {
         node.read(group, stale: request.stale, for: call) { machine throws(GRPCStatus) in
             let run = try find(machine, workflowID: request.workflowID, runID: request.runID)
             return DescribeWorkflowResponse(
@@ -87,7 +87,7 @@ struct WorkflowService {
         }
     }
 
-    private func list(_ call: UnaryCall, _ request: ListWorkflowsRequest) {
+    func list(_ call: any ServiceCall, _ request: ListWorkflowsRequest) {
         guard request.pageSize <= Self.pageSizeMax else {
             return call.fail(.invalidArgument, "page_size is above \(Self.pageSizeMax)")
         }

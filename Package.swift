@@ -89,7 +89,7 @@ let package = Package(
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),
-        tests(of: "Wire"),
+        tests(of: "Wire", ["Prelude", "CNGHTTP2"]),
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral"),

@@ -116,7 +116,11 @@ public final class GRPCChannel {
         guard !call.isEnded else { return }
         switch phase {
         case .ready(let connection) where waiting.isEmpty && connection.hasFreeStream: open(call, on: connection)
-        case .ready, .connecting, .handshaking: enqueue(call)
+        case .ready:
+            enqueue(call)
+            // Those before it may all have been given up.
+            openWaitingLater()
+        case .connecting, .handshaking: enqueue(call)
         case .idle:
             enqueue(call)
             connect()

@@ -80,6 +80,9 @@ let package = Package(
 
         module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
         tests(of: "Simulator", ["Prelude"]),
+        .executableTarget(
+            name: "grpc-interop-client", dependencies: ["Prelude", "Wire", "Reactor"], path: "Tests/GRPCInterop",
+            swiftSettings: strict),
         // What benchmarks and foreign clients call.
         .executableTarget(
             name: "grpc-echo-server", dependencies: ["Prelude", "Wire", "Reactor"],

@@ -16,9 +16,11 @@ extension RaftCore {
     mutating func hup() { hup(configuration.preVote ? .preElection : .election) }
 
     mutating func hup(_ reason: CampaignReason) {
-        if role == .leader || !isPromotable { return }
+        if role == .leader { return note(.campaignRefused(.isLeader, term)) }
+        if !isPromotable { return note(.campaignRefused(.unpromotable, term)) }
         // What is committed may change who has to be asked.
-        if log.hasUnappliedConfChange() { return }
+        if log.hasUnappliedConfChange() { return note(.campaignRefused(.unappliedConfChange, term)) }
+        note(.electionStarted(term))
         campaign(reason)
     }
 
@@ -40,6 +42,7 @@ extension RaftCore {
                 // Counts once it is durable.
                 send(Message(kind: kind.voteResponse, to: id, term: electionTerm))
             } else {
+                note(.voteRequested(kind, of: voter, last: last, term))
                 send(
                     Message(
                         kind: kind, to: voter, term: electionTerm, logTerm: last.term, index: last.index,
@@ -58,6 +61,7 @@ extension RaftCore {
         let candidate = LogPosition(term: message.logTerm, index: message.index)
         // A learner votes too: it may be a voter already and not know yet, and then its vote is needed.
         if canVote && (log.isUpToDate(candidate) || hasBug(.votesForStaleLogs)) {
+            noteVoteAnswer(message, .granted)
             // In the term of the request: a pre-vote is about a term that is not yet the own.
             send(Message(kind: message.kind.voteResponse, to: message.from, term: message.term))
             if !isPreVote {
@@ -65,6 +69,7 @@ extension RaftCore {
                 vote = message.from
             }
         } else {
+            noteVoteAnswer(message, .rejected)
             send(Message(kind: message.kind.voteResponse, to: message.from, term: term, reject: true))
         }
     }
@@ -72,7 +77,10 @@ extension RaftCore {
     mutating func stepCandidate(_ message: Message) throws(RaftError) {
         switch message.kind {
         case .propose:
+            note(.proposalDropped(.noLeader, term))
             throw .proposalDropped
+        case .timeoutNow:
+            note(.timeoutNow(from: message.from, term, role))
         case .append, .heartbeat, .snapshot:
             // Somebody else has won this term.
             becomeFollower(message.term, leader: message.from)
@@ -85,7 +93,9 @@ extension RaftCore {
     }
 
     private mutating func poll(_ message: Message) {
+        note(.voteReceived(message.kind, from: message.from, granted: !message.reject, term))
         if votes[message.from] == nil { votes[message.from] = !message.reject }
+        note(countedVotes(message.kind))
         switch members.membership.voters.voteResult({ votes[$0] }) {
         case .pending:
             break
@@ -102,6 +112,13 @@ extension RaftCore {
         }
     }
 
+    private func countedVotes(_ kind: MessageKind) -> RaftEvent {
+        // Of those who count now; others may have voted before they were removed.
+        let voters = members.progress.ids.filter { members.progress[$0]?.isLearner == false }
+        return .votesCounted(
+            kind, granted: voters.count { votes[$0] == true }, rejected: voters.count { votes[$0] == false })
+    }
+
     /// A leader that hears from no quorum steps down (Raft dissertation §6.2).
     mutating func checkQuorum() {
         let progress = members.progress
@@ -110,7 +127,10 @@ extension RaftCore {
                 // A voter that is being added or removed counts as long as it is in one half.
                 progress[id].map { $0.isLearner ? nil : $0.recentActive } ?? nil
             } == .won
-        if !isActive { becomeFollower(term, leader: .none) }
+        if !isActive {
+            note(.quorumLost)
+            becomeFollower(term, leader: .none)
+        }
         for position in 0..<members.progress.count where members.progress.ids[position] != id {
             members.progress[position].recentActive = false
         }

@@ -8,6 +8,7 @@ import Prelude
 package struct RaftCore: ~Copyable {
     let configuration: RaftConfiguration
     package let id: NodeID
+    private let observer: ((RaftEvent) -> Void)?
 
     package internal(set) var term: Term = 0
     package internal(set) var vote: NodeID = .none
@@ -49,8 +50,11 @@ package struct RaftCore: ~Copyable {
     }
 
     /// Begins with nothing; `recover` follows. The configuration is valid.
-    init(_ configuration: RaftConfiguration, storage: any RaftStorage) {
+    init(
+        _ configuration: RaftConfiguration, storage: any RaftStorage, observer: ((RaftEvent) -> Void)?
+    ) {
         self.configuration = configuration
+        self.observer = observer
         id = configuration.id
         random = configuration.random
         log = RaftLog(storage: storage, applyingByteCountMax: configuration.committedByteCountPerReadyMax)
@@ -83,6 +87,19 @@ package struct RaftCore: ~Copyable {
         becomeFollower(term, leader: .none)
         handedOutSoftState = softState
         handedOutHardState = self.hardState
+        note(
+            .started(
+                voters: members.membership.voters.voters.ids, self.hardState, applied: log.applied,
+                last: log.lastPosition))
+    }
+
+    /// Events are made only for who listens.
+    func note(_ event: @autoclosure () -> RaftEvent) {
+        if let observer { observer(event()) }
+    }
+
+    func progressStatus(_ member: Int) -> RaftStatus.PeerProgress {
+        RaftStatus.PeerProgress(members.progress.ids[member], members.progress[member])
     }
 
     func hasBug(_ bug: PlantedBugs) -> Bool { configuration.plantedBugs.contains(bug) }
@@ -160,6 +177,7 @@ package struct RaftCore: ~Copyable {
         reset(newTerm)
         leader = newLeader
         role = .follower
+        note(.becameFollower(term))
     }
 
     mutating func becomeCandidate() {
@@ -167,6 +185,7 @@ package struct RaftCore: ~Copyable {
         reset(term + 1)
         vote = id
         role = .candidate
+        note(.becameCandidate(term))
     }
 
     /// Changes neither the term nor the vote: only the answers to come do.
@@ -175,6 +194,7 @@ package struct RaftCore: ~Copyable {
         votes.removeAll()
         leader = .none
         role = .preCandidate
+        note(.becamePreCandidate(term))
     }
 
     mutating func becomeLeader() {
@@ -192,6 +212,7 @@ package struct RaftCore: ~Copyable {
         // Raft §8: a leader commits an entry of its own term to find out what is committed.
         let accepted = append([Entry()])
         invariant(accepted, "an entry without data is always accepted")
+        note(.becameLeader(term))
     }
 
     // MARK: Sending

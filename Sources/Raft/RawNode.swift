@@ -6,9 +6,12 @@ import Prelude
 public final class RawNode {
     package private(set) var core: RaftCore
 
-    public init(_ configuration: RaftConfiguration, storage: some RaftStorage) throws(RaftError) {
+    /// `observer` is told what the core decides, for logs; it must not call back.
+    public init(
+        _ configuration: RaftConfiguration, storage: some RaftStorage, observer: ((RaftEvent) -> Void)? = nil
+    ) throws(RaftError) {
         try configuration.validate()
-        core = RaftCore(configuration, storage: storage)
+        core = RaftCore(configuration, storage: storage, observer: observer)
         let (hardState, confState) = storage.initialState()
         try core.recover(hardState, confState)
     }

@@ -1,8 +1,9 @@
 import Foundation
 import RaftTrace
 
-/// Runs all traces of a folder: the first argument, or RAFT_TESTDATA, or `../shared/raft-testdata`. With `--print FILE`
-/// it shows one file with what the core prints instead.
+/// Runs all traces of a folder: the first argument, or RAFT_TESTDATA, or `../shared/raft-testdata`. The core's log
+/// lines are compared too when RAFT_LOG_LINES is set. With `--print FILE` it shows one file with what the core prints
+/// instead.
 @main
 struct ConformanceCommand {
     static func main() {
@@ -12,7 +13,8 @@ struct ConformanceCommand {
         let folder =
             CommandLine.arguments.dropFirst().first ?? ProcessInfo.processInfo.environment["RAFT_TESTDATA"]
             ?? "../shared/raft-testdata"
-        let runner = TraceRunner(folder: folder)
+        let runner = TraceRunner(
+            folder: folder, comparesLogLines: ProcessInfo.processInfo.environment["RAFT_LOG_LINES"] != nil)
         let files: [String]
         do {
             files = try runner.files()

@@ -33,8 +33,13 @@ public struct TraceRunError: Error, Equatable, Sendable, CustomStringConvertible
 /// Runs the traces of a folder against the core.
 public struct TraceRunner {
     private let folder: String
+    private let comparesLogLines: Bool
 
-    public init(folder: String) { self.folder = folder }
+    /// `comparesLogLines`: the core's log lines are compared too, not only what it does.
+    public init(folder: String, comparesLogLines: Bool = false) {
+        self.folder = folder
+        self.comparesLogLines = comparesLogLines
+    }
 
     /// All files that hold traces, relative to the folder, sorted. Throws when there is no folder, or nothing in it.
     public func files() throws -> [String] {
@@ -87,8 +92,8 @@ public struct TraceRunner {
     }
 
     private func compare(_ directive: Directive, _ output: String, _ file: String) throws {
-        let expected = TraceRunner.lines(directive.expected)
-        let actual = TraceRunner.lines(output)
+        let expected = lines(directive.expected)
+        let actual = lines(output)
         if expected.map(\.text) == actual.map(\.text) { return }
         let place = zip(expected, actual).enumerated().first { $1.0.text != $1.1.text }?.offset
         let offset = place.map { expected[$0].offset } ?? expected.last.map { $0.offset + 1 } ?? 0
@@ -98,15 +103,15 @@ public struct TraceRunner {
             expected: expected.map(\.text).joined(separator: "\n"), actual: actual.map(\.text).joined(separator: "\n"))
     }
 
-    /// The lines to compare, each with its place. The log lines of the core are left out; a directive that prints
-    /// nothing else says `ok`.
-    private static func lines(_ output: String) -> [(text: Substring, offset: Int)] {
+    /// The lines to compare, each with its place. Where log lines are left out, a directive that prints nothing else
+    /// says `ok`.
+    private func lines(_ output: String) -> [(text: Substring, offset: Int)] {
         var lines = output.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
             .map { (text: $1, offset: $0) }
         if lines.last?.text == "" { lines.removeLast() }
         lines.removeAll { line in
             let text = line.text.drop { $0 == " " }
-            return ["DEBUG ", "INFO ", "WARN ", "ERROR "].contains { text.hasPrefix($0) }
+            return !comparesLogLines && ["DEBUG ", "INFO ", "WARN ", "ERROR "].contains { text.hasPrefix($0) }
         }
         return lines.isEmpty ? [(text: "ok", offset: 0)] : lines
     }

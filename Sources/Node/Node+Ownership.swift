@@ -87,6 +87,8 @@ extension Node {
             case .success(.workflow(let answer)): completion(.applied(answer))
             case .success(.undecodable(let reason)): completion(.failed(.other(reason)))
             case .success(.directory): completion(.failed(.other("answered by another machine")))
+            // It would be too large the next time, too: the run must not try for ever.
+            case .failure(.tooLarge(let reason)): completion(.applied(.refused(.invalid(reason))))
             case .failure(let failure): completion(.failed(failure.forRuntime))
             }
         }
@@ -104,6 +106,7 @@ extension CommandFailure {
     fileprivate var forRuntime: ProposalFailure {
         switch self {
         case .overloaded, .diskFull: .overloaded
+        case .tooLarge(let reason): .other(reason)
         case .outcomeUnknown, .notConfirmed: .timedOut
         case .shuttingDown: .stopping
         }

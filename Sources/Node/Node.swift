@@ -146,6 +146,14 @@ public final class Node {
     /// Proposes `payload` to the group; `completion` is called once, with what the machine answered.
     func propose(_ payload: [UInt8], to group: RaftGroup, completion: @escaping PendingProposals.Completion) {
         if phase != .running, phase != .draining { return completion(.failure(.shuttingDown)) }
+        guard payload.count <= limits.node.commandByteCountMax else {
+            // Appended, it could never be replicated, and nothing behind it either.
+            return completion(
+                .failure(
+                    .tooLarge(
+                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"))
+            )
+        }
         if writes.state == .full, group.isLeader {
             return completion(.failure(.diskFull("the disk of node \(id) is full: free some space")))
         }

@@ -5,6 +5,8 @@ import Prelude
 enum CommandFailure: Error, Equatable {
     /// Too much is waiting already; nothing was proposed.
     case overloaded(String)
+    /// The command is larger than any may be; nothing was proposed.
+    case tooLarge(String)
     /// Not known whether it was applied; it may yet be.
     case outcomeUnknown(String)
     /// A read that the leader did not confirm in time.

@@ -21,7 +21,8 @@ extension Node {
     /// Runs that this node owned in an earlier life, or that the leader handed to it, become this life's by a new epoch:
     /// whatever the earlier life still has under way is refused from then on.
     func claimOwnRuns(in group: RaftGroup) {
-        guard group.leader != .none, phase == .running, let machine = group.workflowMachine else { return }
+        guard group.leader != .none, phase == .running, !directory.isRemoved(id), let machine = group.workflowMachine
+        else { return }
         guard group.claimsUnderWay.count < limits.node.claimBatchCountMax else { return }
         let unclaimed = machine.runs(ownedBy: id, except: incarnation, limit: limits.node.claimBatchCountMax)
         for run in unclaimed where !group.claimsUnderWay.contains(run.id) {

@@ -42,6 +42,8 @@ public final class Node {
     var lastHeard: [NodeID: Nanoseconds] = [:]
     var resultWaiters = ResultWaiters()
     var reconcileAt: Nanoseconds = 0
+    /// Since when nobody needs this removed node.
+    var unneededSince: Nanoseconds?
     var snapshotsBeingSaved: Set<GroupID> = []
     var random: SeededRandom
     var phase = Phase.running
@@ -260,12 +262,18 @@ public final class Node {
     // MARK: - Peers
 
     func send(_ message: Message, of group: GroupID) {
-        guard let address = address(of: message.to) else { return }
+        guard phase != .stopped else { return }
+        guard let address = address(of: message.to) else {
+            // Unreported, a snapshot would count as under way for ever.
+            if message.kind == .snapshot { groups[group]?.core.reportSnapshot(message.to, succeeded: false) }
+            return
+        }
         links.send(message, group: group, to: message.to, at: address)
     }
 
     func address(of node: NodeID) -> HostPort? {
-        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node]
+        // A removed node has no address in the directory, and is spoken to until its groups are without it.
+        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node] ?? links.address(of: node)
     }
 
     // MARK: - The end

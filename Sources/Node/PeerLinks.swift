@@ -39,6 +39,9 @@ package final class PeerLinks {
         }
     }
 
+    /// Where the peer was reached last.
+    func address(of peer: NodeID) -> HostPort? { links[peer]?.address }
+
     package func close() {
         for link in links.values { link.close() }
         links = [:]

@@ -194,6 +194,10 @@ public final class Node {
         // Work that is under way when a node stops may end after the node is gone.
         writes.onWritten = { [weak self] in self?.noteWritten($0) }
         writes.onFailed = { [weak self] in self?.stop(because: .storage($0)) }
+        // Proposals that were dropped for lack of room have their time to be made again; at once would only add to it.
+        links.onDropped = { [unowned self] peer in
+            for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
+        }
         links.onUnreachable = { [unowned self] peer in
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
             for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }

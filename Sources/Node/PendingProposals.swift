@@ -119,5 +119,7 @@ struct PendingProposals {
 
     private mutating func dropFinishedArrivals() {
         while let first = arrivals.first, bySequence[first] == nil { arrivals.removeFirst() }
+        // While there is no leader nobody takes them from here.
+        while let first = toPropose.first, bySequence[first] == nil { toPropose.removeFirst() }
     }
 }

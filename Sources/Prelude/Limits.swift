@@ -225,6 +225,9 @@ extension Limits {
             "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
+        try check(
+            node.peerQueueByteCountMax + wire.messageByteCountMax <= wire.streamOutputByteCountMax,
+            "node.peerQueueByteCountMax + wire.messageByteCountMax ≤ wire.streamOutputByteCountMax")
         // Room for what is around a command: identifiers, and the message of the entry that carries it.
         let around = 64 << 10
         try check(

@@ -8,7 +8,7 @@ import Workflow
 
 extension Node {
     func reconcile(now: Nanoseconds) {
-        if directory.isRemoved(id) { return stop(because: .removed(id)) }
+        if directory.isRemoved(id), isReleased(now) { return stop(because: .removed(id)) }
         keepOwnAddress()
         for group in groups where group.isLeader {
             reconcileConfiguration(of: group, now: now)
@@ -36,8 +36,14 @@ extension Node {
 
     private func nextChange(for group: RaftGroup, _ configuration: ConfState, now: Nanoseconds) -> ConfChangeSingle? {
         let known = Set(group.members)
-        if let removed = group.members.first(where: { directory.isRemoved($0) }) {
+        if let removed = group.members.first(where: { $0 != id && directory.isRemoved($0) }) {
             return ConfChangeSingle(kind: .remove, node: removed)
+        }
+        if directory.isRemoved(id), let heir = group.heir {
+            // Who stays removes who goes. Without an heir there is nobody yet who could go on alone.
+            group.core.transferLeadership(to: heir)
+            requestTurn()
+            return nil
         }
         if let missing = directory.state.members.first(where: { !known.contains($0.nodeID) }) {
             return ConfChangeSingle(kind: .addLearner, node: missing.nodeID)
@@ -49,6 +55,21 @@ extension Node {
         return ready.map { ConfChangeSingle(kind: .addVoter, node: $0) }
     }
 
+    /// The groups go on counting a removed node until their configurations are without it: in a cluster of two nothing
+    /// could ever be committed again if it stopped before. Then it stays for a moment, to tell what was committed last.
+    /// It may never hear that it is out; so it does not wait for that for ever once no leader speaks to it.
+    private func isReleased(_ now: Nanoseconds) -> Bool {
+        let isMember = groups.contains { $0.members.contains(id) }
+        if groups.contains(where: { $0.isLeader || $0.leader != .none && $0.members.contains(id) }) {
+            unneededSince = nil
+            return false
+        }
+        let since = unneededSince ?? now
+        unneededSince = since
+        let electionTimeout = Nanoseconds.milliseconds(limits.raft.tickMilliseconds) * UInt64(limits.raft.electionTicks)
+        return now >= since + (isMember ? 20 : 2) * electionTimeout
+    }
+
     /// Heard of lately, by this node.
     func isAlive(_ node: NodeID, _ now: Nanoseconds) -> Bool {
         if node == id { return true }
@@ -57,7 +78,9 @@ extension Node {
     }
 
     func noteConfiguration(of group: RaftGroup) {
-        if group.id == .directory { links.retain { directory.member($0) != nil || group.members.contains($0) } }
+        links.retain { peer in
+            directory.member(peer) != nil || groups.contains { $0.members.contains(peer) }
+        }
     }
 
     /// A node that was started with another address tells the cluster.

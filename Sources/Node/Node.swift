@@ -42,6 +42,8 @@ public final class Node {
     var lastHeard: [NodeID: Nanoseconds] = [:]
     var resultWaiters = ResultWaiters()
     var reconcileAt: Nanoseconds = 0
+    /// Since when nobody needs this removed node.
+    var unneededSince: Nanoseconds?
     var snapshotsBeingSaved: Set<GroupID> = []
     var random: SeededRandom
     var phase = Phase.running
@@ -146,6 +148,14 @@ public final class Node {
     /// Proposes `payload` to the group; `completion` is called once, with what the machine answered.
     func propose(_ payload: [UInt8], to group: RaftGroup, completion: @escaping PendingProposals.Completion) {
         if phase != .running, phase != .draining { return completion(.failure(.shuttingDown)) }
+        guard payload.count <= limits.node.commandByteCountMax else {
+            // Appended, it could never be replicated, and nothing behind it either.
+            return completion(
+                .failure(
+                    .tooLarge(
+                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"))
+            )
+        }
         if writes.state == .full, group.isLeader {
             return completion(.failure(.diskFull("the disk of node \(id) is full: free some space")))
         }
@@ -184,6 +194,10 @@ public final class Node {
         // Work that is under way when a node stops may end after the node is gone.
         writes.onWritten = { [weak self] in self?.noteWritten($0) }
         writes.onFailed = { [weak self] in self?.stop(because: .storage($0)) }
+        // Proposals that were dropped for lack of room have their time to be made again; at once would only add to it.
+        links.onDropped = { [unowned self] peer in
+            for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
+        }
         links.onUnreachable = { [unowned self] peer in
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
             for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }
@@ -252,12 +266,18 @@ public final class Node {
     // MARK: - Peers
 
     func send(_ message: Message, of group: GroupID) {
-        guard let address = address(of: message.to) else { return }
+        guard phase != .stopped else { return }
+        guard let address = address(of: message.to) else {
+            // Unreported, a snapshot would count as under way for ever.
+            if message.kind == .snapshot { groups[group]?.core.reportSnapshot(message.to, succeeded: false) }
+            return
+        }
         links.send(message, group: group, to: message.to, at: address)
     }
 
     func address(of node: NodeID) -> HostPort? {
-        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node]
+        // A removed node has no address in the directory, and is spoken to until its groups are without it.
+        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node] ?? links.address(of: node)
     }
 
     // MARK: - The end

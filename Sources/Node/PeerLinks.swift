@@ -14,8 +14,10 @@ package final class PeerLinks {
     private var links: [NodeID: PeerLink] = [:]
     private var random: SeededRandom
 
-    /// Messages to this peer were lost, or are likely to be.
+    /// The stream to this peer broke: what was on it is lost.
     package var onUnreachable: (NodeID) -> Void = { _ in }
+    /// More waits for this peer than should: a message was dropped.
+    package var onDropped: (NodeID) -> Void = { _ in }
     /// The last part of a snapshot has left, or was given up.
     package var onSnapshotSent: (NodeID, GroupID, _ succeeded: Bool) -> Void = { _, _, _ in }
 
@@ -39,6 +41,9 @@ package final class PeerLinks {
         }
     }
 
+    /// Where the peer was reached last.
+    func address(of peer: NodeID) -> HostPort? { links[peer]?.address }
+
     package func close() {
         for link in links.values { link.close() }
         links = [:]
@@ -55,6 +60,7 @@ package final class PeerLinks {
         let link = PeerLink(
             peer: peer, address: address, channel: channel, greeting: greeting, limits: limits.node, logger: logger)
         link.onUnreachable = { [unowned self] in onUnreachable(peer) }
+        link.onDropped = { [unowned self] in onDropped(peer) }
         link.onSnapshotSent = { [unowned self] group, succeeded in onSnapshotSent(peer, group, succeeded) }
         links[peer] = link
         return link
@@ -70,11 +76,13 @@ final class PeerLink {
     private let limits: NodeLimits
     private let logger: Logger
     private var stream: ClientStream?
+    /// So much waits in the stream that parts of snapshots wait here.
     private var isCongested = false
     /// Parts of snapshots that wait for the stream to take them.
     private var parts: Deque<(group: GroupID, bytes: [UInt8], isLast: Bool)> = []
 
     var onUnreachable: () -> Void = {}
+    var onDropped: () -> Void = {}
     var onSnapshotSent: (GroupID, _ succeeded: Bool) -> Void = { _, _ in }
 
     init(
@@ -96,10 +104,7 @@ final class PeerLink {
             return
         }
         // Raft repeats what matters; a queue without a bound would only make everything late.
-        guard !isCongested else {
-            onUnreachable()
-            return
-        }
+        guard stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
         let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer)
         isCongested = !stream.send(envelope.encoded())
     }
@@ -126,6 +131,11 @@ final class PeerLink {
             isCongested = false
             giveUpParts()
             onUnreachable()
+        }
+        // A peer says something only when it refuses a message.
+        opened.onMessage = { [weak self] bytes in
+            guard let self, let answer = try? MessageResponse(decoding: bytes) else { return }
+            logger.debug("peer refuses a message", metadata: ["peer": "\(peer)", "reason": "\(answer.error)"])
         }
         stream = opened
         isCongested = false

@@ -134,13 +134,18 @@ final class RaftGroup {
         var message = message
         if message.kind == .propose {
             // A forwarded proposal is for the leader; its sender proposes again when it hears of another one.
-            guard isLeader else { return }
+            guard isLeader, message.entries.allSatisfy(isProposable) else { return }
             for place in message.entries.indices {
                 ProposalEnvelope.stamp(&message.entries[place].data, timeMilliseconds: wallMilliseconds)
             }
         }
         // A refusal (unknown peer, no leader, …) leaves the state as it was, and the protocol repeats what matters.
         try? core.stepFromPeer(message)
+    }
+
+    /// What nodes forward are commands, no larger than they take them. Changes of the configuration are the leader's own.
+    private func isProposable(_ entry: Entry) -> Bool {
+        entry.kind == .normal && entry.data.count <= ProposalEnvelope.byteCount + limits.node.commandByteCountMax
     }
 
     /// One change at a time: the core would turn a second one into an empty entry.

@@ -77,6 +77,8 @@ public struct NodeLimits: Sendable {
     /// Commands of this node that are proposed and not yet applied.
     public var pendingProposalCountMax = 65_536
     public var pendingProposalByteCountMax = 128 << 20
+    /// One command. What is larger might fit into a call, but not into the message that takes it to the other nodes.
+    public var commandByteCountMax = 3 << 20
     public var pendingReadCountMax = 65_536
     /// From the proposal to its application; after this the caller is told that the outcome is unknown.
     public var proposalTimeoutMilliseconds: UInt64 = 10_000
@@ -223,6 +225,20 @@ extension Limits {
             "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
+        try check(
+            node.peerQueueByteCountMax + wire.messageByteCountMax <= wire.streamOutputByteCountMax,
+            "node.peerQueueByteCountMax + wire.messageByteCountMax ≤ wire.streamOutputByteCountMax")
+        // Room for what is around a command: identifiers, and the message of the entry that carries it.
+        let around = 64 << 10
+        try check(
+            workflow.payloadByteCountMax + around <= node.commandByteCountMax,
+            "workflow.payloadByteCountMax + 64 KiB ≤ node.commandByteCountMax")
+        try check(
+            workflow.variableValueByteCountMax + around <= node.commandByteCountMax,
+            "workflow.variableValueByteCountMax + 64 KiB ≤ node.commandByteCountMax")
+        try check(
+            node.commandByteCountMax + around <= wire.messageByteCountMax,
+            "node.commandByteCountMax + 64 KiB ≤ wire.messageByteCountMax")
         try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
         try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
         try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")

@@ -44,6 +44,7 @@ public final class ClusterTransport {
             seams: seams, limits: limits, logger: logger,
             greeting: PeerGreeting(clusterID: clusterID, nodeID: local.nodeID, address: local.address))
         links.onUnreachable = { [weak self] in self?.onUnreachable($0) }
+        links.onDropped = { [weak self] in self?.onUnreachable($0) }
         for peer in peers { add(peer) }
     }
 

@@ -42,6 +42,7 @@ extension CommandFailure {
         switch self {
         case .overloaded(let reason): GRPCStatus(code: .resourceExhausted, message: reason)
         case .diskFull(let reason): GRPCStatus(code: .resourceExhausted, message: reason)
+        case .tooLarge(let reason): GRPCStatus(code: .invalidArgument, message: reason)
         case .outcomeUnknown(let reason):
             GRPCStatus(
                 code: .unavailable,

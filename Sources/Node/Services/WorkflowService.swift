@@ -130,9 +130,12 @@ extension Node {
     }
 
     /// An id for a workflow that was started without one: unique because incarnations of a node are.
-    func makeWorkflowID() -> String {
+    func makeWorkflowID() -> String { "wf-" + makeRequestID() }
+
+    /// Unique for the same reason.
+    func makeRequestID() -> String {
         let drawn = UInt64.random(in: 0 ... .max, using: &random)
-        return "wf-\(id)-\(incarnation)-" + String(drawn, radix: 36)
+        return "\(id)-\(incarnation)-" + String(drawn, radix: 36)
     }
 }
 

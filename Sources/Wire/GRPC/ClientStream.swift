@@ -13,6 +13,9 @@ public final class ClientStream: ClientCall {
     /// While true no message is handed over, and the server is held back by the flow-control window.
     public var isReadingPaused = false { didSet { if !isReadingPaused { deliverLater() } } }
 
+    /// Sent, framed, and not yet taken by the connection.
+    public var queuedByteCount: Int { outbox.byteCount }
+
     private var heldStatus: GRPCStatus?
 
     /// Queues a message. False: more is queued than should be, wait for `onWritable`. Ignored after `halfClose` and

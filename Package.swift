@@ -69,15 +69,20 @@ let package = Package(
             name: "raftoral", dependencies: ["Raftoral", arguments, logging],
             path: "Sources/CommandLine", swiftSettings: strict),
 
+        // The real node over virtual time, a fake network and fake disks: docs/simulator.md.
+        module(
+            "Simulator",
+            ["Prelude", "Raft", "Workflow", "Storage", "StorageTesting", "Wire", "Node", logging, collections, heaps]),
+        .executableTarget(
+            name: "raftoral-sim", dependencies: ["Simulator", arguments], path: "Sources/SimulatorCommand",
+            swiftSettings: strict),
+
         // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
         .target(
             name: "RaftTrace", dependencies: ["Prelude", "Raft"], path: "Tests/RaftTrace", swiftSettings: strict),
         .executableTarget(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
-
-        module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
-        tests(of: "Simulator", ["Prelude"]),
 
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
@@ -87,5 +92,6 @@ let package = Package(
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral"),
+        tests(of: "Simulator", ["Prelude"]),
     ]
 )

@@ -69,6 +69,14 @@ let package = Package(
             name: "raftoral", dependencies: ["Raftoral", arguments, logging],
             path: "Sources/CommandLine", swiftSettings: strict),
 
+        // The real node over virtual time, a fake network and fake disks: docs/simulator.md.
+        module(
+            "Simulator",
+            ["Prelude", "Raft", "Workflow", "Storage", "StorageTesting", "Wire", "Node", logging, collections, heaps]),
+        .executableTarget(
+            name: "raftoral-sim", dependencies: ["Simulator", arguments], path: "Sources/SimulatorCommand",
+            swiftSettings: strict),
+
         // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
         .target(
             name: "RaftTrace", dependencies: ["Prelude", "Raft"], path: "Tests/RaftTrace", swiftSettings: strict),
@@ -78,8 +86,6 @@ let package = Package(
         .executableTarget(
             name: "raft-bench", dependencies: ["Prelude", "Raft"], path: "Sources/RaftBench", swiftSettings: strict),
 
-        module("Simulator", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", logging]),
-        tests(of: "Simulator", ["Prelude"]),
         .executableTarget(
             name: "grpc-interop-client", dependencies: ["Prelude", "Wire", "Reactor"], path: "Tests/GRPCInterop",
             swiftSettings: strict),
@@ -96,5 +102,6 @@ let package = Package(
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral"),
+        tests(of: "Simulator", ["Prelude"]),
     ]
 )

@@ -13,9 +13,10 @@ declare -A allowed=(
     [StorageTesting]="Prelude|Storage"
     [Wire]="Prelude|Raft|Workflow|CNGHTTP2|CProtobuf|CMessages|DequeModule|HeapModule|Glibc"
     [Node]="Prelude|Raft|Workflow|Storage|Wire|Logging|DequeModule"
-    [Simulator]="Prelude|Raft|Workflow|Storage|StorageTesting|Wire|Node|Logging|$libraries"
     [Reactor]="Prelude|CUV|CUVShims|DequeModule|HeapModule|Glibc|Synchronization"
     [Raftoral]="Prelude|Raft|Workflow|Storage|Wire|Node|Reactor|Logging|$libraries"
+    [Simulator]="Prelude|Raft|Workflow|Storage|StorageTesting|Wire|Node|Logging|DequeModule|HeapModule|$libraries"
+    [SimulatorCommand]="Prelude|Simulator|ArgumentParser|$libraries"
     [CommandLine]="Prelude|Raftoral|ArgumentParser|Logging|$libraries"
 )
 # Calls of a C library stand in one module only.

@@ -21,6 +21,7 @@ final class DirectoryMachine: ReplicatedMachine {
     static let heardIDDistanceMax: UInt64 = 1024
 
     private(set) var state: DirectoryState
+    var plantedBugs: NodePlantedBugs = []
 
     init() { state = DirectoryState() }
 
@@ -56,7 +57,8 @@ final class DirectoryMachine: ReplicatedMachine {
         if !add.requestID.isEmpty, let known = state.members.first(where: { $0.requestID == add.requestID }) {
             return .added(known.nodeID)
         }
-        let id = add.nodeID == .none ? nextID(above: add.aboveNodeID) : add.nodeID
+        var id = add.nodeID == .none ? nextID(above: add.aboveNodeID) : add.nodeID
+        if plantedBugs.contains(.reusesNodeIDs), let free = state.removedNodeIDs.popLast() { id = free }
         guard id <= Self.highestAssignableID else { return .idsExhausted }
         guard member(id) == nil, !state.removedNodeIDs.contains(id) else { return .idInUse(id) }
         state.highestNodeID = max(state.highestNodeID, id)

@@ -313,6 +313,7 @@ private final class NodeStarter {
         var opened = opened
         let recoveries = try await recover(identity.groups, &opened)
         let directory = DirectoryMachine()
+        directory.plantedBugs = configuration.plantedBugs
         let groups = try makeGroups(identity, directory, recoveries)
         report(.clusterNodes(members ?? max(1, directory.state.members.count)))
         let node = Node(
@@ -345,12 +346,17 @@ private final class NodeStarter {
         for id in identity.groups.sorted() {
             let machine: any ReplicatedMachine =
                 id == .directory
-                ? directory : WorkflowGroupMachine(group: id, limits: configuration.limits.workflow)
-            groups.append(
-                try RaftGroup(
-                    id: id, node: identity.nodeID, incarnation: identity.incarnation,
-                    recovered: recoveries[id] ?? GroupRecovery(),
-                    machine: machine, limits: configuration.limits, random: SeededRandom(seed: random.next())))
+                ? directory
+                : WorkflowGroupMachine(
+                    group: id, limits: configuration.limits.workflow, plantedBugs: configuration.plantedBugs)
+            let group = try RaftGroup(
+                id: id, node: identity.nodeID, incarnation: identity.incarnation,
+                recovered: recoveries[id] ?? GroupRecovery(), machine: machine, limits: configuration.limits,
+                random: SeededRandom(seed: random.next()), plantedCoreBugs: configuration.plantedCoreBugs)
+            group.observer = configuration.observer
+            group.plantedBugs = configuration.plantedBugs
+            if configuration.plantedBugs.contains(.readsClockInApply) { group.plantedClock = seams.clock }
+            groups.append(group)
         }
         return groups
     }
@@ -375,6 +381,10 @@ private final class NodeStarter {
         _ group: GroupID, _ snapshot: Snapshot?, _ found: RecoveredGroup, _ log: DurableLog
     ) async throws(NodeError) -> GroupRecovery {
         var recovery = GroupRecovery(snapshot: snapshot, hardState: found.hardState)
+        if configuration.plantedBugs.contains(.forgetsHardState) {
+            recovery.hardState.term = found.entries.last?.term ?? snapshot?.metadata.term ?? 0
+            recovery.hardState.vote = .none
+        }
         guard let metadata = snapshot?.metadata else {
             guard found.start.index == 0 else {
                 throw .cannotRestore(group: group, reason: "the log begins after a snapshot whose file is missing")

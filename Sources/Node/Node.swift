@@ -117,6 +117,9 @@ public final class Node {
 
     private func carryOut(_ output: RaftGroup.Output, of group: RaftGroup) {
         for message in output.messages { send(message, of: group.id) }
+        if configuration.plantedBugs.contains(.respondsBeforeWritten) {
+            for response in output.writes.flatMap(\.responses) where response.to != id { send(response, of: group.id) }
+        }
         for message in output.writes {
             writes.add(message, group: group.id, changesOnlyCommit: group.changesOnlyCommit(message))
         }
@@ -178,6 +181,7 @@ public final class Node {
     /// Calls back once this node's state is at least as new as everything acknowledged anywhere before this call.
     func readBarrier(_ group: RaftGroup, completion: @escaping PendingReads.Completion) {
         guard phase != .stopped else { return completion(.failure(.shuttingDown)) }
+        if configuration.plantedBugs.contains(.readsWithoutBarrier) { return completion(.success(())) }
         guard group.reads.count < limits.node.pendingReadCountMax else {
             return completion(
                 .failure(.overloaded("node \(id) has \(group.reads.count) reads waiting: try again later")))

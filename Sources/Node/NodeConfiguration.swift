@@ -1,4 +1,5 @@
 import Prelude
+@_spi(Planted) import Raft
 import Wire
 
 /// How a node starts.
@@ -19,6 +20,9 @@ public struct NodeConfiguration: Sendable {
     /// The name by which other machines know this one, for a wildcard bind.
     public var hostName: String
     public var limits: Limits
+    @_spi(Simulation) public var observer: (any NodeObserver)?
+    @_spi(Planted) public var plantedBugs: NodePlantedBugs = []
+    @_spi(Planted) public var plantedCoreBugs: PlantedBugs = []
 
     public init(
         address: HostPort, dataDirectory: String, bootstrap: Bool = false, peers: [HostPort] = [],

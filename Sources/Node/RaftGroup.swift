@@ -1,5 +1,5 @@
 import Prelude
-import Raft
+@_spi(Planted) import Raft
 import Wire
 import Workflow
 
@@ -21,6 +21,11 @@ final class RaftGroup {
     /// Ownership changes that this node proposed and that are not yet applied.
     var claimsUnderWay: Set<RunID> = []
     var timersUnderWay = 0
+
+    /// For the simulator and its tests.
+    var observer: (any NodeObserver)?
+    var plantedBugs: NodePlantedBugs = []
+    var plantedClock: (any Clock)?
 
     private(set) var configuration: ConfState
     private(set) var appliedIndex: LogIndex
@@ -46,7 +51,7 @@ final class RaftGroup {
 
     init(
         id: GroupID, node: NodeID, incarnation: Incarnation, recovered: GroupRecovery, machine: any ReplicatedMachine,
-        limits: Limits, random: SeededRandom
+        limits: Limits, random: SeededRandom, plantedCoreBugs: PlantedBugs = []
     ) throws(NodeError) {
         self.id = id
         self.node = node
@@ -69,8 +74,10 @@ final class RaftGroup {
             log.append(recovered.entries)
             log.setHardState(recovered.hardState)
             queuedVote = recovered.hardState
-            core = try RawNode(
-                RaftConfiguration(id: node, applied: appliedIndex, limits: limits.raft, random: random), storage: log)
+            var configuration = RaftConfiguration(
+                id: node, applied: appliedIndex, limits: limits.raft, random: random)
+            configuration.plantedBugs = plantedCoreBugs
+            core = try RawNode(configuration, storage: log)
         } catch {
             throw .cannotRestore(group: id, reason: "\(error)")
         }
@@ -201,11 +208,19 @@ final class RaftGroup {
     private func apply(_ message: Message, _ output: inout Output) {
         for entry in message.entries {
             invariant(entry.index == appliedIndex + 1, "entries are applied in order, each once")
+            let before = (configuration: configuration, effectCount: output.effects.count)
             apply(entry, &output)
             appliedIndex = entry.index
             appliedTerm = entry.term
             appliedByteCountSinceSnapshot += UInt64(entry.data.count)
             appliedDigest = AppliedDigest.extend(appliedDigest, with: entry)
+            if let observer {
+                observer.applied(
+                    AppliedObservation(
+                        node: node, group: id, entry: entry, digest: appliedDigest,
+                        effects: Array(output.effects[before.effectCount...]), configuration: before.configuration,
+                        machine: workflowMachine))
+            }
         }
         for response in message.responses { stepOwn(response) }
     }
@@ -223,8 +238,8 @@ final class RaftGroup {
     private func applyNormal(_ entry: Entry, _ output: inout Output) {
         // A new leader's first entry is empty.
         guard !entry.data.isEmpty, let envelope = try? ProposalEnvelope(decoding: entry.data) else { return }
-        let place = AppliedEntry(
-            group: id, index: entry.index, timeMilliseconds: envelope.timeMilliseconds, origin: envelope.origin)
+        let time = plantedClock?.wallMilliseconds ?? envelope.timeMilliseconds
+        let place = AppliedEntry(group: id, index: entry.index, timeMilliseconds: time, origin: envelope.origin)
         let (result, effects) = machine.apply(envelope.payload, place)
         output.effects.append(contentsOf: effects)
         guard envelope.origin.node == node, envelope.origin.incarnation == incarnation,
@@ -249,6 +264,15 @@ final class RaftGroup {
         if let snapshot = message.snapshot { try install(snapshot) }
         log.append(message.entries)
         if let hardState = message.hardStateToWrite { log.setHardState(hardState) }
+        if let observer {
+            if let snapshot = message.snapshot?.metadata {
+                observer.durable(node: node, group: id, index: snapshot.index, term: snapshot.term)
+                observer.installed(node: node, group: id, index: snapshot.index, digest: appliedDigest)
+            }
+            if let last = message.entries.last {
+                observer.durable(node: node, group: id, index: last.index, term: last.term)
+            }
+        }
         for response in message.responses where response.to == node { stepOwn(response) }
         return message.responses.filter { $0.to != node }
     }
@@ -261,7 +285,7 @@ final class RaftGroup {
     private func install(_ snapshot: Snapshot) throws(NodeError) {
         do {
             let content = try GroupSnapshot(decoding: snapshot.data)
-            try machine.restore(content.machine)
+            if !plantedBugs.contains(.skipsRestoringSnapshots) { try machine.restore(content.machine) }
             try log.applySnapshot(snapshot)
             appliedDigest = content.digest
         } catch {

@@ -1,6 +1,6 @@
 import Prelude
 import Wire
-import Workflow
+@_spi(Planted) import Workflow
 
 /// Where and when an entry is applied.
 struct AppliedEntry {
@@ -30,11 +30,14 @@ final class WorkflowGroupMachine: ReplicatedMachine {
     private(set) var machine: WorkflowMachine
     private let group: GroupID
     private let limits: WorkflowLimits
+    private let plantedBugs: NodePlantedBugs
 
-    init(group: GroupID, limits: WorkflowLimits) {
+    init(group: GroupID, limits: WorkflowLimits, plantedBugs: NodePlantedBugs = []) {
         self.group = group
         self.limits = limits
+        self.plantedBugs = plantedBugs
         machine = WorkflowMachine(group: group, limits: limits)
+        machine.ignoresEpochs = plantedBugs.contains(.ignoresEpochs)
     }
 
     func apply(_ payload: ArraySlice<UInt8>, _ entry: AppliedEntry) -> (result: AppliedResult, effects: [Effect]) {
@@ -46,8 +49,9 @@ final class WorkflowGroupMachine: ReplicatedMachine {
         } catch {
             return (.undecodable(error.description), [])
         }
+        let origin = plantedBugs.contains(.appliesRepetitions) ? nil : entry.origin
         let context = ApplyContext(
-            group: group, index: entry.index, timeMilliseconds: entry.timeMilliseconds, origin: entry.origin)
+            group: group, index: entry.index, timeMilliseconds: entry.timeMilliseconds, origin: origin)
         let (result, effects) = machine.apply(command, context)
         return (.workflow(result), effects)
     }
@@ -56,5 +60,6 @@ final class WorkflowGroupMachine: ReplicatedMachine {
 
     func restore(_ snapshot: [UInt8]) throws(MalformedBytes) {
         machine = try WorkflowMachine(snapshot: snapshot, limits: limits)
+        machine.ignoresEpochs = plantedBugs.contains(.ignoresEpochs)
     }
 }

@@ -1,0 +1,68 @@
+import Prelude
+import Raft
+import Workflow
+
+/// Watches a node from inside, for the simulator's checks. Called on the node's loop, in the middle of its turn: it looks
+/// and changes nothing.
+@_spi(Simulation)
+public protocol NodeObserver: AnyObject, Sendable {
+    /// The node has applied `entry`. `digest` is over everything applied so far.
+    func applied(_ entry: AppliedObservation)
+    /// Everything up to `index`, of which the last entry is of `term`, is durable here.
+    func durable(node: NodeID, group: GroupID, index: LogIndex, term: Term)
+    /// The node has taken a snapshot in the place of its state.
+    func installed(node: NodeID, group: GroupID, index: LogIndex, digest: UInt64)
+}
+
+@_spi(Simulation)
+public struct AppliedObservation {
+    public let node: NodeID
+    public let group: GroupID
+    public let entry: Entry
+    public let digest: UInt64
+    public let effects: [Effect]
+    /// In force when the entry was applied.
+    public let configuration: ConfState
+    public let machine: WorkflowMachine?
+}
+
+/// What can be seen of one group between turns.
+@_spi(Simulation)
+public struct GroupObservation {
+    public let id: GroupID
+    public let term: Term
+    public let role: Role
+    public let leader: NodeID
+    public let commitIndex: LogIndex
+    public let appliedIndex: LogIndex
+    public let appliedDigest: UInt64
+    public let lastIndex: LogIndex
+    public let configuration: ConfState
+}
+
+@_spi(Simulation)
+extension Node {
+    public var observedGroups: [GroupObservation] {
+        groups.map { group in
+            GroupObservation(
+                id: group.id, term: group.core.term, role: group.core.role, leader: group.core.leader,
+                commitIndex: group.core.commitIndex, appliedIndex: group.appliedIndex,
+                appliedDigest: group.appliedDigest, lastIndex: group.core.lastIndex,
+                configuration: group.configuration)
+        }
+    }
+
+    public func observedTerm(of index: LogIndex, in group: GroupID) -> Term? {
+        groups[group].flatMap { try? $0.core.core.log.term(at: index) }
+    }
+
+    /// The bytes of the state that the group has applied.
+    public func observedState(of group: GroupID) -> [UInt8] { groups[group]?.machine.snapshot() ?? [] }
+
+    public func observedMachine(of group: GroupID) -> WorkflowMachine? { groups[group]?.workflowMachine }
+
+    /// Ends the node without a word to anybody.
+    public func abandon() { close() }
+
+    public var observedMembers: [NodeID] { directory.state.members.map(\.nodeID) }
+}

@@ -80,7 +80,8 @@ public struct Message: Equatable, Sendable {
     /// Rejected append: the sender's guess of the last entry that may match, of term `logTerm`.
     public var rejectHint: LogIndex
     public var entries: [Entry]
-    /// Vote: why. Heartbeat: the last pending read, echoed. Read: the reader's name for it.
+    /// Vote: why. Rejected vote: index and term of the last committed entry. Heartbeat: the last pending read, echoed.
+    /// Read: the reader's name for it.
     public var context: [UInt8]
     /// Storage messages only: to be delivered when the work is done.
     public var responses: [Message]

@@ -69,9 +69,30 @@ extension RaftCore {
                 vote = message.from
             }
         } else {
-            noteVoteAnswer(message, .rejected)
-            send(Message(kind: message.kind.voteResponse, to: message.from, term: term, reject: true))
+            rejectVote(message)
         }
+    }
+
+    /// The rejection tells what is committed here.
+    ///
+    /// A candidate that has lost its commit index in a restart may still act on a configuration that was left long ago,
+    /// and need the vote of a node that is no voter any more but has a longer log: that node neither votes for it nor
+    /// campaigns, and nobody else could ever tell the candidate.
+    mutating func rejectVote(_ message: Message) {
+        noteVoteAnswer(message, .rejected)
+        var news = ByteWriter(capacity: 16)
+        news.append(fixed: log.committed.rawValue)
+        news.append(fixed: log.termOrZero(at: log.committed).rawValue)
+        send(
+            Message(
+                kind: message.kind.voteResponse, to: message.from, term: term, reject: true, context: news.bytes))
+    }
+
+    /// An entry that is committed elsewhere and is in the own log is committed here too (Raft §5.3, Log Matching).
+    private mutating func learnCommit(_ context: [UInt8]) {
+        var reader = ByteReader(context)
+        guard let index = try? reader.fixed64(), let term = try? reader.fixed64(), reader.isAtEnd else { return }
+        _ = log.maybeCommit(LogPosition(term: Term(term), index: LogIndex(index)))
     }
 
     mutating func stepCandidate(_ message: Message) throws(RaftError) {
@@ -96,6 +117,7 @@ extension RaftCore {
         note(.voteReceived(message.kind, from: message.from, granted: !message.reject, term))
         if votes[message.from] == nil { votes[message.from] = !message.reject }
         note(countedVotes(message.kind))
+        if message.reject { learnCommit(message.context) }
         switch members.membership.voters.voteResult({ votes[$0] }) {
         case .pending:
             break

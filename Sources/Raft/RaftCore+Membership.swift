@@ -49,6 +49,7 @@ extension RaftCore {
                 _ = maybeSendAppend(to: member, evenIfEmpty: false)
             }
         }
+        recheckReads()
         if !members.membership.voters.contains(leadership.transferee) { abortTransfer() }
         return confState
     }

@@ -43,6 +43,13 @@ extension RaftCore {
         for read in confirmed { answer(read) }
     }
 
+    /// The quorum has changed, and a smaller one may have confirmed what a larger one had not. A leader that is left
+    /// alone hears from nobody any more.
+    mutating func recheckReads() {
+        let context = leadership.reads.heartbeatContext
+        if !context.isEmpty { confirmReads(from: id, context: context) }
+    }
+
     private mutating func answer(_ read: PendingReads.Read) {
         if read.from == .none || read.from == id {
             readStates.append(ReadState(index: read.index, context: read.context))

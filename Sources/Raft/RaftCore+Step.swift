@@ -109,8 +109,7 @@ extension RaftCore {
             }
         case .preVote:
             // Dropped, it could leave a candidate with a higher term but a shorter log waiting for ever.
-            noteVoteAnswer(message, .rejected)
-            send(Message(kind: .preVoteResponse, to: message.from, term: term, reject: true))
+            rejectVote(message)
         case .storageAppendResponse:
             // The entries may have been replaced in a later term and written again; a snapshot is good in any term.
             if message.index != 0 { noteLowerTerm(message) }

@@ -147,6 +147,18 @@ final class LeadershipTests: XCTestCase {
         }
     }
 
+    func testReadIsAnsweredWhenTheLeaderIsLeftAlone() throws {
+        let cluster = try SmallCluster(2)
+        try cluster.elect(1)
+        let removal = ConfChange(changes: [ConfChangeSingle(kind: .remove, node: 2)])
+        try cluster[1].proposeConfChange(removal)
+        cluster[1].readIndex(context: [1])
+        // The follower takes the removal, and is gone before it hears of the read.
+        try cluster.settle { $0.kind == .heartbeat }
+        XCTAssertEqual(cluster[1].configuration.voters, [1])
+        XCTAssertEqual(cluster.reads[0].map(\.context), [[1]])
+    }
+
     func testWaitingReadsAreBounded() throws {
         let cluster = try SmallCluster(3) { $0.pendingReadCountMax = 5 }
         try cluster.elect(1)

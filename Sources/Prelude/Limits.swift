@@ -97,6 +97,8 @@ public struct NodeLimits: Sendable {
     public var pendingResultCountMax = 65_536
     /// Raft messages that wait for one peer's connection beyond which new ones are dropped (Raft sends them again).
     public var peerQueueByteCountMax = 32 << 20
+    /// Streams of peers, beyond which only members get one.
+    public var peerStreamCountMax = 1024
     /// Snapshots travel between nodes in parts of this size.
     public var snapshotPartByteCount = 1 << 20
     /// A learner whose log ends at most this many entries before the leader's may become a voter.

@@ -128,10 +128,11 @@ final class PendingTests: XCTestCase {
     }
 
     func test_snapshotsTravelInPartsOfAnySize() {
+        let room = SnapshotRoom(byteCountMax: 1000, snapshotCountMax: 100)
         for (count, size) in [(0, 4), (1, 4), (4, 4), (5, 4), (11, 4), (11, 100)] {
             let message = snapshotMessage((0..<count).map { UInt8($0) })
             let parts = PeerMessage.snapshotParts(of: message, group: 1, byteCountMax: size)
-            var assembler = SnapshotAssembler(byteCountMax: 1000)
+            let assembler = SnapshotAssembler(room: room)
             let whole = parts.compactMap { assembler.add($0) }
             XCTAssertEqual(whole, [message], "\(count) bytes in parts of \(size)")
         }
@@ -139,12 +140,35 @@ final class PendingTests: XCTestCase {
 
     func test_partsOutOfOrderOrOverTheLimitGiveNothing() {
         let parts = PeerMessage.snapshotParts(of: snapshotMessage([1, 2, 3, 4, 5, 6]), group: 1, byteCountMax: 2)
-        var missing = SnapshotAssembler(byteCountMax: 1000)
+        let missing = SnapshotAssembler(room: SnapshotRoom(byteCountMax: 10_000, snapshotCountMax: 1))
         XCTAssertNil(missing.add(parts[0]))
         XCTAssertNil(missing.add(parts[2]))
         XCTAssertNil(missing.add(parts[1]), "what was begun is dropped")
-        var small = SnapshotAssembler(byteCountMax: 5)
+        let room = SnapshotRoom(byteCountMax: 5, snapshotCountMax: 10_000)
+        let small = SnapshotAssembler(room: room)
         XCTAssertEqual(parts.compactMap { small.add($0) }, [])
+        XCTAssertEqual(room.usedByteCount, 0)
+    }
+
+    func test_snapshotsOfAllStreamsShareTheirRoom() {
+        let room = SnapshotRoom(byteCountMax: 10_000, snapshotCountMax: 1)
+        func parts(_ group: GroupID) -> [PeerMessage] {
+            let data = [UInt8](repeating: 1, count: 6_000)
+            return PeerMessage.snapshotParts(of: snapshotMessage(data), group: group, byteCountMax: 3_000)
+        }
+        var first: SnapshotAssembler? = SnapshotAssembler(room: room)
+        XCTAssertNil(first?.add(parts(1)[0]))
+        XCTAssertNil(first?.add(parts(2)[0]), "a second group finds no room")
+        let second = SnapshotAssembler(room: room)
+        XCTAssertEqual(parts(1).compactMap { second.add($0) }, [], "nor does a second stream")
+        first = nil
+        XCTAssertEqual(room.usedByteCount, 0, "what was begun goes with its stream")
+        XCTAssertEqual(parts(1).compactMap { second.add($0) }.count, 0, "4 KiB and 6,000 bytes are too many")
+        let wide = SnapshotRoom(byteCountMax: 20_000, snapshotCountMax: 1)
+        XCTAssertEqual(parts(1).compactMap { SnapshotAssembler(room: wide).add($0) }.count, 0, "each knows its own parts")
+        let third = SnapshotAssembler(room: wide)
+        XCTAssertEqual(parts(1).compactMap { third.add($0) }.count, 1)
+        XCTAssertEqual(wide.usedByteCount, 0)
     }
 
     func test_groupSnapshotsAreReadBackOrRefused() throws {

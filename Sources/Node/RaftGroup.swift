@@ -194,7 +194,10 @@ final class RaftGroup {
         if core.leader == node, knownLeader != node || core.term != knownTerm { leadingSince = now }
         knownLeader = core.leader
         knownTerm = core.term
-        if knownLeader != .none { proposals.proposeAllAgain() }
+        if knownLeader != .none {
+            proposals.proposeAllAgain()
+            reads.askAgain()
+        }
     }
 
     private func confirmRead(_ state: ReadState) {
@@ -341,9 +344,8 @@ final class RaftGroup {
         let metadata = snapshot.metadata
         // Refused when a newer one has been made in memory meanwhile, which serves as well.
         _ = try? log.createSnapshot(at: metadata.index, confState: metadata.confState, data: snapshot.data)
-        let kept = limits.node.keptEntryCount
-        guard snapshot.metadata.index.rawValue > kept else { return nil }
-        let end = snapshot.metadata.index - kept
+        let end = log.compactionEnd(
+            before: metadata.index, countMax: limits.node.keptEntryCount, byteCountMax: limits.node.keptByteCount)
         guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
         return end
     }

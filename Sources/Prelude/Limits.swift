@@ -90,6 +90,8 @@ public struct NodeLimits: Sendable {
     public var snapshotByteCount: UInt64 = 64 << 20
     /// Entries that stay in the log behind a snapshot, for followers that are a little behind.
     public var keptEntryCount: UInt64 = 10_000
+    /// Likewise, in bytes of their data: the log is held in memory, too.
+    public var keptByteCount: UInt64 = 64 << 20
     /// A proposal that nothing was heard of for this long is proposed again.
     public var proposalRetryMilliseconds: UInt64 = 3_000
     public var readRetryMilliseconds: UInt64 = 500

@@ -60,6 +60,27 @@ final class PendingTests: XCTestCase {
         XCTAssertEqual(pending.nextBatch(byteCountMax: 10, now: 21).map(\.sequence), [3])
     }
 
+    func test_whatExpiresWithoutALeaderIsForgotten() {
+        var pending = PendingProposals()
+        for sequence in UInt64(1)...100 {
+            pending.add(sequence, [0], expires: 10) { _ in }
+        }
+        XCTAssertEqual(pending.expire(now: 10).count, 100)
+        XCTAssertFalse(pending.hasUnproposed)
+    }
+
+    func test_theLogKeepsWhatFitsIntoCountAndBytes() {
+        let log = MemoryStorage()
+        log.append((1...10).map { Entry(term: 1, index: LogIndex($0), data: [UInt8](repeating: 0, count: 10)) })
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 3, byteCountMax: 1000), 5)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 1000), 0)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 25), 6)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 5), 8)
+        try? log.compact(to: 4)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 1000), 4)
+        XCTAssertEqual(log.compactionEnd(before: 4, countMax: 100, byteCountMax: 1000), 4)
+    }
+
     // MARK: - Reads
 
     func test_readsShareOneQuestionAndWaitForTheMachine() throws {
@@ -76,16 +97,34 @@ final class PendingTests: XCTestCase {
         XCTAssertNotNil(reads.nextQuestion(now: 3, retryAfter: 10))
     }
 
-    func test_anOldAnswerConfirmsNothing() throws {
+    func test_anAnswerThatComesAfterTheNextQuestionIsGood() throws {
         var reads = PendingReads()
         reads.add(expires: 100) { _ in }
         let first = try XCTUnwrap(reads.nextQuestion(now: 1, retryAfter: 10))
         let second = try XCTUnwrap(reads.nextQuestion(now: 11, retryAfter: 10))
         XCTAssertNotEqual(first, second)
         reads.confirm(first, index: 1)
-        XCTAssertTrue(reads.takeReady(applied: 100).isEmpty)
+        XCTAssertEqual(reads.takeReady(applied: 100).count, 1, "a late answer is an answer")
         reads.confirm(second, index: 1)
-        XCTAssertEqual(reads.takeReady(applied: 100).count, 1)
+        XCTAssertEqual(reads.takeReady(applied: 100).count, 0)
+    }
+
+    func test_anAnswerIsGoodForWhatCameBeforeItsQuestionOnly() throws {
+        var reads = PendingReads()
+        reads.add(expires: 100) { _ in }
+        let first = try XCTUnwrap(reads.nextQuestion(now: 1, retryAfter: 10))
+        reads.add(expires: 100) { _ in }
+        let second = try XCTUnwrap(reads.nextQuestion(now: 11, retryAfter: 10))
+        reads.add(expires: 100) { _ in }
+        reads.confirm(first, index: 1)
+        XCTAssertEqual(reads.takeReady(applied: 1).count, 1)
+        reads.confirm(second, index: 2)
+        XCTAssertEqual(reads.takeReady(applied: 2).count, 1)
+        XCTAssertEqual(reads.count, 1)
+        XCTAssertNotNil(reads.nextQuestion(now: 12, retryAfter: 10))
+        XCTAssertNil(reads.nextQuestion(now: 13, retryAfter: 10))
+        reads.askAgain()
+        XCTAssertNotNil(reads.nextQuestion(now: 13, retryAfter: 10), "another leader is asked at once")
     }
 
     func test_readsExpireWhereverTheyWait() throws {
@@ -165,7 +204,7 @@ final class PendingTests: XCTestCase {
         XCTAssertEqual(room.usedByteCount, 0, "what was begun goes with its stream")
         XCTAssertEqual(parts(1).compactMap { second.add($0) }.count, 0, "4 KiB and 6,000 bytes are too many")
         let wide = SnapshotRoom(byteCountMax: 20_000, snapshotCountMax: 1)
-        XCTAssertEqual(parts(1).compactMap { SnapshotAssembler(room: wide).add($0) }.count, 0, "each knows its own parts")
+        XCTAssertEqual(parts(1).compactMap { SnapshotAssembler(room: wide).add($0) }.count, 0, "each knows its own")
         let third = SnapshotAssembler(room: wide)
         XCTAssertEqual(parts(1).compactMap { third.add($0) }.count, 1)
         XCTAssertEqual(wide.usedByteCount, 0)

@@ -11,6 +11,8 @@ extension Node {
         if directory.isRemoved(id), isReleased(now) { return stop(because: .removed(id)) }
         keepOwnAddress()
         forgetFormerMembers(now)
+        // A leader whose disk is full takes no commands; one that has room does better.
+        if writes.state == .full { handOverLeadership() }
         for group in groups where group.isLeader {
             reconcileConfiguration(of: group, now: now)
         }

@@ -159,7 +159,8 @@ public final class Node {
             return completion(
                 .failure(
                     .tooLarge(
-                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"))
+                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"
+                    ))
             )
         }
         if writes.state == .full, group.isLeader {
@@ -303,7 +304,12 @@ public final class Node {
         phase = .stopped
         tickTimer?.cancel()
         turns.end()
+        writes.stop()
         for runtime in runtimes.values { runtime.stop() }
+        // Results that were found in this turn and not yet told.
+        let found = answers
+        answers = []
+        for answer in found { answer() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }

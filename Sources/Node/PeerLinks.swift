@@ -109,7 +109,7 @@ final class PeerLink {
             return
         }
         // Raft repeats what matters; a queue without a bound would only make everything late.
-        guard stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
+        guard !stream.isEnded, stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
         let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer)
         isCongested = !stream.send(envelope.encoded())
     }

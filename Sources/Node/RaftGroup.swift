@@ -18,6 +18,9 @@ final class RaftGroup {
     var proposals = PendingProposals()
     var reads = PendingReads()
 
+    /// Far above what any node sends.
+    private static let contextByteCountMax = 256
+
     /// Ownership changes that this node proposed and that are not yet applied.
     var claimsUnderWay: Set<RunID> = []
     var timersUnderWay = 0
@@ -138,6 +141,8 @@ final class RaftGroup {
 
     /// A message from a peer. Anything in it may be wrong; the core refuses what it cannot use.
     func step(_ message: Message, wallMilliseconds: Int64) {
+        // The context of a read stays on the leader until the read is confirmed.
+        guard message.context.count <= Self.contextByteCountMax else { return }
         var message = message
         if message.kind == .propose {
             // A forwarded proposal is for the leader; its sender proposes again when it hears of another one.

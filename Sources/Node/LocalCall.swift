@@ -7,6 +7,7 @@ private final class LocalCall<Response: WireMessage>: ServiceCall {
     typealias Answer = Result<Response, GRPCStatus>
 
     var onCancel: (() -> Void)?
+    var isCancelled: Bool { given != nil }
     private var given: Answer?
     private var waiting: CheckedContinuation<Answer, Never>?
 

@@ -10,6 +10,9 @@ extension Node {
     func reconcile(now: Nanoseconds) {
         if directory.isRemoved(id), isReleased(now) { return stop(because: .removed(id)) }
         keepOwnAddress()
+        forgetFormerMembers(now)
+        // A leader whose disk is full takes no commands; one that has room does better.
+        if writes.state == .full { handOverLeadership() }
         for group in groups where group.isLeader {
             reconcileConfiguration(of: group, now: now)
         }
@@ -70,17 +73,26 @@ extension Node {
         return now >= since + (isMember ? 20 : 2) * electionTimeout
     }
 
+    func isMember(_ node: NodeID) -> Bool {
+        directory.member(node) != nil || groups.contains { $0.members.contains(node) }
+    }
+
+    private func forgetFormerMembers(_ now: Nanoseconds) {
+        links.retain(idleFor: .milliseconds(limits.node.ownerFailureMilliseconds)) { isMember($0) }
+        lastHeard = lastHeard.filter { isMember($0.key) }
+        greetedAddresses = greetedAddresses.filter { isMember($0.key) || inboundStreams[$0.key] != nil }
+    }
+
+    /// Of members only: who else is heard of could be anybody, and any number.
+    func noteHeard(_ node: NodeID) {
+        if lastHeard[node] != nil || isMember(node) { lastHeard[node] = seams.clock.now }
+    }
+
     /// Heard of lately, by this node.
     func isAlive(_ node: NodeID, _ now: Nanoseconds) -> Bool {
         if node == id { return true }
         guard let heard = lastHeard[node] else { return false }
         return now < heard + .milliseconds(limits.node.ownerFailureMilliseconds)
-    }
-
-    func noteConfiguration(of group: RaftGroup) {
-        links.retain { peer in
-            directory.member(peer) != nil || groups.contains { $0.members.contains(peer) }
-        }
     }
 
     /// A node that was started with another address tells the cluster.

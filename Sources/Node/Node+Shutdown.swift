@@ -30,7 +30,7 @@ extension Node {
         await withCheckedContinuation { continuation in close { continuation.resume() } }
     }
 
-    private func handOverLeadership() {
+    func handOverLeadership() {
         for group in groups where group.isLeader {
             guard let heir = group.heir else { continue }
             group.core.transferLeadership(to: heir)

@@ -37,6 +37,8 @@ public final class Node {
     /// The newest stream from each peer.
     var inboundStreams: [NodeID: ServerStream] = [:]
     var conditionWaiters: [ConditionWaiter] = []
+    /// For the snapshots that come in parts, on whichever streams.
+    let snapshotRoom: SnapshotRoom
     /// Addresses that peers gave of themselves; used until the directory knows better.
     var greetedAddresses: [NodeID: HostPort] = [:]
     var lastHeard: [NodeID: Nanoseconds] = [:]
@@ -71,6 +73,8 @@ public final class Node {
         directory = parts.directory
         registry = parts.registry
         turns = parts.turns
+        snapshotRoom = SnapshotRoom(
+            byteCountMax: limits.log.snapshotByteCountMax, snapshotCountMax: UInt64(parts.groups.count))
         random = SeededRandom(seed: parts.seams.randomSeed)
         writes = WriteQueue(
             log: durableLog, snapshots: snapshotStore, clock: seams.clock, byteCountMax: limits.log.batchByteCountMax)
@@ -125,7 +129,6 @@ public final class Node {
         }
         answers.append(contentsOf: output.answers)
         if !output.effects.isEmpty { perform(output.effects, of: group) }
-        if output.configurationChanged { noteConfiguration(of: group) }
     }
 
     private func answerCallers() {
@@ -143,7 +146,7 @@ public final class Node {
     /// A message from a peer.
     func receive(_ message: Message, group: GroupID) {
         guard phase != .stopped, message.to == id else { return }
-        lastHeard[message.from] = seams.clock.now
+        noteHeard(message.from)
         inbox.append((group, message))
         requestTurn()
     }
@@ -156,7 +159,8 @@ public final class Node {
             return completion(
                 .failure(
                     .tooLarge(
-                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"))
+                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"
+                    ))
             )
         }
         if writes.state == .full, group.isLeader {
@@ -300,7 +304,12 @@ public final class Node {
         phase = .stopped
         tickTimer?.cancel()
         turns.end()
+        writes.stop()
         for runtime in runtimes.values { runtime.stop() }
+        // Results that were found in this turn and not yet told.
+        let found = answers
+        answers = []
+        for answer in found { answer() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }

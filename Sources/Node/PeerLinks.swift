@@ -30,12 +30,16 @@ package final class PeerLinks {
     }
 
     package func send(_ message: Message, group: GroupID, to peer: NodeID, at address: HostPort) {
-        link(to: peer, at: address).send(message, group: group)
+        let link = link(to: peer, at: address)
+        link.lastSent = seams.clock.now
+        link.send(message, group: group)
     }
 
-    /// Closes connections to nodes that are members no more.
-    package func retain(_ isMember: (NodeID) -> Bool) {
-        for (peer, link) in links where !isMember(peer) {
+    /// Closes connections to nodes that are members no more, unless something was sent to them lately: whoever was
+    /// removed is to hear it.
+    package func retain(idleFor idle: Nanoseconds = 0, _ isMember: (NodeID) -> Bool) {
+        let now = seams.clock.now
+        for (peer, link) in links where !isMember(peer) && now >= link.lastSent + idle {
             link.close()
             links[peer] = nil
         }
@@ -70,6 +74,7 @@ package final class PeerLinks {
 /// The stream to one peer.
 final class PeerLink {
     let address: HostPort
+    var lastSent: Nanoseconds = 0
     private let peer: NodeID
     private let channel: GRPCChannel
     private let greeting: Metadata
@@ -104,7 +109,7 @@ final class PeerLink {
             return
         }
         // Raft repeats what matters; a queue without a bound would only make everything late.
-        guard stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
+        guard !stream.isEnded, stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
         let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer)
         isCongested = !stream.send(envelope.encoded())
     }

@@ -6,12 +6,12 @@ extension ServerStream {
     /// Reads the Raft messages of one peer, with the parts of snapshots put together, and tells the peer which of them
     /// were refused. A stream of something else ends with `INVALID_ARGUMENT`.
     ///
-    /// `isForUs`: whether an envelope is; others are skipped. `take`: nil, or why the message is refused.
+    /// `room`: shared with the other streams of the node. `isForUs`: whether an envelope is; others are skipped. `take`: nil, or why the message is refused.
     package func readPeerMessages(
-        snapshotByteCountMax: UInt64, isForUs: @escaping (RaftEnvelope) -> Bool,
+        room: SnapshotRoom, isForUs: @escaping (RaftEnvelope) -> Bool,
         take: @escaping (PeerMessage) -> String?
     ) {
-        var assembler = SnapshotAssembler(byteCountMax: snapshotByteCountMax)
+        let assembler = SnapshotAssembler(room: room)
         onMessage = { [unowned self] bytes in
             do {
                 let envelope = try RaftEnvelope(decoding: bytes)

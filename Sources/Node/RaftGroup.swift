@@ -18,6 +18,9 @@ final class RaftGroup {
     var proposals = PendingProposals()
     var reads = PendingReads()
 
+    /// Far above what any node sends.
+    private static let contextByteCountMax = 256
+
     /// Ownership changes that this node proposed and that are not yet applied.
     var claimsUnderWay: Set<RunID> = []
     var timersUnderWay = 0
@@ -138,6 +141,8 @@ final class RaftGroup {
 
     /// A message from a peer. Anything in it may be wrong; the core refuses what it cannot use.
     func step(_ message: Message, wallMilliseconds: Int64) {
+        // The context of a read stays on the leader until the read is confirmed.
+        guard message.context.count <= Self.contextByteCountMax else { return }
         var message = message
         if message.kind == .propose {
             // A forwarded proposal is for the leader; its sender proposes again when it hears of another one.
@@ -194,7 +199,10 @@ final class RaftGroup {
         if core.leader == node, knownLeader != node || core.term != knownTerm { leadingSince = now }
         knownLeader = core.leader
         knownTerm = core.term
-        if knownLeader != .none { proposals.proposeAllAgain() }
+        if knownLeader != .none {
+            proposals.proposeAllAgain()
+            reads.askAgain()
+        }
     }
 
     private func confirmRead(_ state: ReadState) {
@@ -341,9 +349,8 @@ final class RaftGroup {
         let metadata = snapshot.metadata
         // Refused when a newer one has been made in memory meanwhile, which serves as well.
         _ = try? log.createSnapshot(at: metadata.index, confState: metadata.confState, data: snapshot.data)
-        let kept = limits.node.keptEntryCount
-        guard snapshot.metadata.index.rawValue > kept else { return nil }
-        let end = snapshot.metadata.index - kept
+        let end = log.compactionEnd(
+            before: metadata.index, countMax: limits.node.keptEntryCount, byteCountMax: limits.node.keptByteCount)
         guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
         return end
     }

@@ -90,6 +90,8 @@ public struct NodeLimits: Sendable {
     public var snapshotByteCount: UInt64 = 64 << 20
     /// Entries that stay in the log behind a snapshot, for followers that are a little behind.
     public var keptEntryCount: UInt64 = 10_000
+    /// Likewise, in bytes of their data: the log is held in memory, too.
+    public var keptByteCount: UInt64 = 64 << 20
     /// A proposal that nothing was heard of for this long is proposed again.
     public var proposalRetryMilliseconds: UInt64 = 3_000
     public var readRetryMilliseconds: UInt64 = 500
@@ -97,6 +99,8 @@ public struct NodeLimits: Sendable {
     public var pendingResultCountMax = 65_536
     /// Raft messages that wait for one peer's connection beyond which new ones are dropped (Raft sends them again).
     public var peerQueueByteCountMax = 32 << 20
+    /// Streams of peers, beyond which only members get one.
+    public var peerStreamCountMax = 1024
     /// Snapshots travel between nodes in parts of this size.
     public var snapshotPartByteCount = 1 << 20
     /// A learner whose log ends at most this many entries before the leader's may become a voter.

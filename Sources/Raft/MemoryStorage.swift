@@ -77,5 +77,18 @@ public final class MemoryStorage: RaftStorage {
         compacted = LogPosition(term: term, index: index)
     }
 
+    /// Where the entries up to `index` can be compacted so that the last `countMax` of them stay, or fewer when their
+    /// data has more than `byteCountMax` bytes. `index` is one of the log, or the one before it.
+    public func compactionEnd(before index: LogIndex, countMax: UInt64, byteCountMax: UInt64) -> LogIndex {
+        var end = index
+        var byteCount: UInt64 = 0
+        while end > compacted.index, index - end < countMax {
+            byteCount += UInt64(log[position(of: end)].data.count)
+            if byteCount > byteCountMax { break }
+            end = end - 1
+        }
+        return end
+    }
+
     private func position(of index: LogIndex) -> Int { Int(index - firstIndex) }
 }

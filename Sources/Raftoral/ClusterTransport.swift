@@ -24,6 +24,7 @@ public final class ClusterTransport {
     private let seams: Seams
     private let limits: Limits
     private let links: PeerLinks
+    private let snapshotRoom: SnapshotRoom
     private var addresses: [NodeID: HostPort] = [:]
     private var random: SeededRandom
     private var isClosed = false
@@ -37,6 +38,7 @@ public final class ClusterTransport {
         self.clusterID = clusterID
         self.loop = loop
         self.limits = limits
+        snapshotRoom = SnapshotRoom(byteCountMax: limits.log.snapshotByteCountMax, snapshotCountMax: 2)
         var generator = SystemRandomNumberGenerator()
         seams = loop.seams(disk: MemoryDisk(), randomSeed: generator.next())
         random = SeededRandom(seed: generator.next())
@@ -141,7 +143,7 @@ public final class ClusterTransport {
             }
             stream.onHalfClose = { [unowned stream] in stream.finish(.ok) }
             stream.readPeerMessages(
-                snapshotByteCountMax: limits.log.snapshotByteCountMax,
+                room: snapshotRoom,
                 isForUs: { [weak self] in self?.refusal(of: $0) == nil },
                 take: { [weak self] message in self.map { $0.take(message) } ?? Self.gone.message })
         }

@@ -77,14 +77,16 @@ struct RaftService {
                     code: .failedPrecondition,
                     message: "this node belongs to cluster \(node.clusterID), not \(greeting.clusterID)"))
         }
+        if let problem = node.refusal(of: greeting) { return stream.finish(problem) }
         node.peerStreamOpened(greeting, stream)
         stream.readPeerMessages(
-            snapshotByteCountMax: node.limits.log.snapshotByteCountMax, isForUs: { refusal($0) == nil }, take: take)
+            room: node.snapshotRoom, isForUs: { refusal($0) == nil }, take: take)
         stream.onHalfClose = { [weak node, unowned stream] in
             stream.finish(GRPCStatus(code: .ok, message: ""))
             node?.peerStreamClosed(greeting.nodeID, stream)
         }
-        stream.onCancel = { [weak node, unowned stream] in node?.peerStreamClosed(greeting.nodeID, stream) }
+        // Not only when the peer ends it: this side ends streams that carry something else than messages.
+        stream.onEnd = { [weak node, unowned stream] in node?.peerStreamClosed(greeting.nodeID, stream) }
     }
 }
 
@@ -109,12 +111,24 @@ extension Node {
         }
     }
 
+    /// Why there is no stream for this peer; nil when there is one.
+    func refusal(of greeting: PeerGreeting) -> GRPCStatus? {
+        guard greeting.nodeID != id, (1...DirectoryMachine.highestAssignableID).contains(greeting.nodeID) else {
+            return GRPCStatus(code: .invalidArgument, message: "\(greeting.nodeID) is not the id of a peer")
+        }
+        // A node that joins is spoken to before it can know who is a member.
+        guard isMember(greeting.nodeID) || inboundStreams.count < limits.node.peerStreamCountMax else {
+            return GRPCStatus(code: .resourceExhausted, message: "too many streams of nodes that are no members")
+        }
+        return nil
+    }
+
     func peerStreamOpened(_ greeting: PeerGreeting, _ stream: ServerStream) {
         // A peer that connects anew has given up its older stream.
         let older = inboundStreams.updateValue(stream, forKey: greeting.nodeID)
         older?.finish(GRPCStatus(code: .aborted, message: "replaced by a newer stream"))
         greetedAddresses[greeting.nodeID] = greeting.address
-        lastHeard[greeting.nodeID] = seams.clock.now
+        noteHeard(greeting.nodeID)
     }
 
     func peerStreamClosed(_ peer: NodeID, _ stream: ServerStream) {

@@ -21,8 +21,9 @@ extension GRPCServer {
 
 /// Whoever asked for something, over the wire or from within the process. Takes one answer; later ones are ignored.
 protocol ServiceCall: AnyObject {
-    /// The caller waits no more.
+    /// The caller waits no more; not called when that is so already.
     var onCancel: (() -> Void)? { get set }
+    var isCancelled: Bool { get }
     func respond(_ bytes: [UInt8])
     func fail(_ status: GRPCStatus)
 }

@@ -58,11 +58,18 @@ struct WorkflowService {
 
     private func wait(for run: RunID, _ call: any ServiceCall) throws(GRPCStatus) {
         guard node.phase == .running else { throw CommandFailure.shuttingDown.status }
+        // The caller may have gone while the read was confirmed; nobody would tell us any more.
+        guard !call.isCancelled else { return }
         guard node.resultWaiters.count < node.limits.node.pendingResultCountMax else {
             throw GRPCStatus(code: .resourceExhausted, message: "too many calls wait for results: try again later")
         }
         let waiter = ResultWaiters.Waiter(call: call) {
-            guard let ended = group.workflowMachine?.run(run), let response = response(of: ended) else { return false }
+            guard let found = group.workflowMachine?.run(run) else {
+                // A snapshot took the place of what came in between: the run ended and was forgotten.
+                call.fail(.notFound, "run '\(run)' ended and is not remembered any more")
+                return true
+            }
+            guard let response = response(of: found) else { return false }
             call.respond(response)
             return true
         }
@@ -99,10 +106,25 @@ struct WorkflowService {
         node.read(group, stale: false, for: call) { machine in
             let page = machine.list(
                 type: request.type.isEmpty ? nil : request.type, status: request.status, limit: limit, after: after)
-            return ListWorkflowsResponse(
-                workflows: page.runs.map(WorkflowSummary.init), nextPageToken: page.next?.description ?? ""
-            ).encoded()
+            // A page has to fit into a message: what stalls may be said at length.
+            var runs = page.runs.map(WorkflowSummary.init)
+            var next = page.next
+            var byteCount = 0
+            let fitting = runs.prefix { run in
+                byteCount += Self.byteCountMax(of: run)
+                return byteCount <= node.limits.wire.messageByteCountMax
+            }
+            if fitting.count < runs.count, let last = fitting.last {
+                next = last.runID
+                runs = Array(fitting)
+            }
+            return ListWorkflowsResponse(workflows: runs, nextPageToken: next?.description ?? "").encoded()
         }
+    }
+
+    /// At least what the summary takes in an answer.
+    private static func byteCountMax(of run: WorkflowSummary) -> Int {
+        256 + run.workflowID.utf8.count + run.type.utf8.count + run.stalled.utf8.count
     }
 
     private func find(_ machine: WorkflowMachine, workflowID: String, runID: RunID?) throws(GRPCStatus) -> WorkflowRun {

@@ -14,6 +14,9 @@ public final class ServerStream: ServerCall {
     /// While true no message is handed over, and the caller is held back by the flow-control window.
     public var isReadingPaused = false { didSet { if !isReadingPaused { deliverLater() } } }
 
+    /// The stream is gone, whoever ended it and why. Called once, last.
+    public var onEnd: (() -> Void)?
+
     private var isHalfClosed = false
 
     /// Sends the metadata before the first message is there.
@@ -68,5 +71,8 @@ public final class ServerStream: ServerCall {
         onMessage = nil
         onHalfClose = nil
         onWritable = nil
+        let tell = onEnd
+        onEnd = nil
+        tell?()
     }
 }

@@ -101,7 +101,7 @@ let package = Package(
         tests(of: "Wire", ["Prelude", "CNGHTTP2"]),
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
-        tests(of: "Raftoral"),
+        tests(of: "Raftoral", [logging]),
         tests(of: "Simulator", ["Prelude"]),
     ]
 )

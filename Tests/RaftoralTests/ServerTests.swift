@@ -9,17 +9,17 @@ final class ServerTests: LoopTestCase {
 
     private var client: GRPCChannel?
 
-    private func start(_ held: LoopBound<Held>) throws -> RunningServer {
+    private func start(_ held: LoopBound<Held>, limits: WireLimits = WireLimits()) throws -> RunningServer {
         let loop = loop
         let server = try onLoop {
-            try await RunningServer.start(on: loop, address: .anyPort) { server in
+            try await RunningServer.start(on: loop, address: .anyPort, limits: limits) { server in
                 server.unary("/test.Service/Hold") { call, _ in held.value.calls.append(call) }
                 server.unary("/test.Service/Echo") { call, bytes in call.respond(bytes) }
             }
         }
         XCTAssertNotEqual(server.address.port, 0)
         client = GRPCChannel(
-            network: loop.network, clock: loop.clock, turns: loop.turns, target: server.address, limits: WireLimits(),
+            network: loop.network, clock: loop.clock, turns: loop.turns, target: server.address, limits: limits,
             random: SeededRandom(seed: 1))
         return server
     }
@@ -74,6 +74,22 @@ final class ServerTests: LoopTestCase {
         wait("the end of the call") { answer != nil }
         guard case .failure(let status)? = answer else { return XCTFail("nobody answered the call") }
         XCTAssertEqual(status.code, .unavailable)
+    }
+
+    func testSilentCallOutlivesManyPings() throws {
+        let held = Held()
+        var limits = WireLimits()
+        limits.keepaliveIntervalMilliseconds = 60
+        limits.keepaliveTimeoutMilliseconds = 120
+        let server = try start(LoopBound(held, to: loop), limits: limits)
+        var answer: Result<[UInt8], GRPCStatus>?
+        call("Hold") { answer = $0 }
+        wait("the call") { held.calls.count == 1 }
+        XCTAssertFalse(loop.run(until: { answer != nil }, within: .milliseconds(1500)))
+        held.calls.first?.respond([7])
+        wait("the answer") { answer != nil }
+        XCTAssertEqual(try answer?.get(), [7])
+        try onLoop { await server.shutdown() }
     }
 
     func testAddressInUse() throws {

@@ -103,7 +103,9 @@ final class TransportTests: LoopTestCase {
         message.snapshot = Snapshot(
             metadata: SnapshotMetadata(index: 9, term: 2, confState: ConfState(voters: [1, 2])), data: data)
         one.transport.send(message, group: 1)
-        for commit in 1...10 { one.transport.send(heartbeat(to: 2, from: 1, commit: LogIndex(UInt64(commit))), group: 1) }
+        for commit in 1...10 {
+            one.transport.send(heartbeat(to: 2, from: 1, commit: LogIndex(UInt64(commit))), group: 1)
+        }
         wait("all messages") { two.received.count == 11 }
         XCTAssertEqual(two.received.last?.message, message, "heartbeats do not wait for a snapshot")
         XCTAssertEqual(two.received.dropLast().map(\.message.commit), (1...10).map { LogIndex(UInt64($0)) })

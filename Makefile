@@ -51,12 +51,13 @@ bench-raft: deps ## proposals to commits over three cores in one process
 
 check: deps ## import directions, formatting, forbidden calls, generated code
 	@scripts/check-imports.sh
-	@swift format lint --strict --recursive Sources Tests Package.swift
+	@swift format lint --strict --recursive Sources Tests Examples Package.swift
 	@scripts/generate-proto.sh --check
-	@echo "check: imports, formatting and generated code are in order"
+	@scripts/check-docs.sh
+	@echo "check: imports, formatting, generated code and documents are in order"
 
 format: ## format all Swift sources
-	@swift format --in-place --recursive Sources Tests Package.swift
+	@swift format --in-place --recursive Sources Tests Examples Package.swift
 
 proto: deps ## generate the C code of proto/ anew
 	@scripts/generate-proto.sh

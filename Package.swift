@@ -77,6 +77,10 @@ let package = Package(
             name: "raftoral-sim", dependencies: ["Simulator", arguments], path: "Sources/SimulatorCommand",
             swiftSettings: strict),
 
+        // The program of docs/embedding.md: `swift run greeter`.
+        .executableTarget(
+            name: "greeter", dependencies: ["Raftoral"], path: "Examples/Greeter", swiftSettings: strict),
+
         // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
         .target(
             name: "RaftTrace", dependencies: ["Prelude", "Raft"], path: "Tests/RaftTrace", swiftSettings: strict),
@@ -101,7 +105,7 @@ let package = Package(
         tests(of: "Wire", ["Prelude", "CNGHTTP2"]),
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
-        tests(of: "Raftoral"),
+        tests(of: "Raftoral", [logging]),
         tests(of: "Simulator", ["Prelude"]),
     ]
 )

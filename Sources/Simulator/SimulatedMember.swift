@@ -122,6 +122,7 @@ final class SimulatedMember {
         guard isUp, let loop, let machineDisk else { return }
         log.note(losesUnsynced ? "loses power" : "ends")
         simulation.world.trace(UInt64(slot) << 8 | 0xDEAD)
+        if state == .starting { loop.keepsAbandonedTimers = true }
         state = .down
         let ended = node
         node = nil

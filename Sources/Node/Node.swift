@@ -277,7 +277,7 @@ public final class Node {
         phase = .stopped
         tickTimer?.cancel()
         turns.end()
-        for runtime in runtimes.values { runtime.stop() }
+        for (_, runtime) in runtimes.sorted(by: { $0.key < $1.key }) { runtime.stop() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }

@@ -33,14 +33,15 @@ final class PeerLinks {
 
     /// Closes connections to nodes that are members no more.
     func retain(_ isMember: (NodeID) -> Bool) {
-        for (peer, link) in links where !isMember(peer) {
+        // In order, as everything that reaches the network is: a simulation has to repeat itself.
+        for (peer, link) in links.sorted(by: { $0.key < $1.key }) where !isMember(peer) {
             link.close()
             links[peer] = nil
         }
     }
 
     func close() {
-        for link in links.values { link.close() }
+        for (_, link) in links.sorted(by: { $0.key < $1.key }) { link.close() }
         links = [:]
     }
 

@@ -68,7 +68,7 @@ public final class SimulatedLoop: @unchecked Sendable {
     func turn() {
         isTurnScheduled = false
         guard phase == .running else { return }
-        world.trace(world.now)
+        world.trace(world.now, "turn")
         runTurn()
         if hasWork { wake() }
         world.onTurn(self)

@@ -4,7 +4,7 @@ import Wire
 
 extension Simulation {
     func inflict(_ fault: Fault) {
-        world.trace(fault.choice)
+        world.trace(fault.choice, "fault")
         let up = members.filter(\.isUp)
         var choice = SeededRandom(seed: fault.choice)
         guard let victim = choice.pick(up) else { return }

@@ -56,6 +56,7 @@ final class Simulation {
     init(_ options: SimulationOptions) {
         self.options = options
         world = SimulatedWorld(seed: options.seed)
+        world.traceSink = options.traceSink
         var draw = world.random("profile")
         profile = options.profile ?? FaultProfile(drawnFrom: &draw)
         var faults = world.random("schedule")

@@ -305,7 +305,7 @@ public final class Node {
         tickTimer?.cancel()
         turns.end()
         writes.stop()
-        for runtime in runtimes.values { runtime.stop() }
+        for (_, runtime) in runtimes.sorted(by: { $0.key < $1.key }) { runtime.stop() }
         // Results that were found in this turn and not yet told.
         let found = answers
         answers = []

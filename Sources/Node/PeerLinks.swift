@@ -39,7 +39,9 @@ package final class PeerLinks {
     /// removed is to hear it.
     package func retain(idleFor idle: Nanoseconds = 0, _ isMember: (NodeID) -> Bool) {
         let now = seams.clock.now
-        for (peer, link) in links where !isMember(peer) && now >= link.lastSent + idle {
+        // In order, as everything that reaches the network is: a simulation has to repeat itself.
+        for (peer, link) in links.sorted(by: { $0.key < $1.key })
+        where !isMember(peer) && now >= link.lastSent + idle {
             link.close()
             links[peer] = nil
         }
@@ -49,7 +51,7 @@ package final class PeerLinks {
     func address(of peer: NodeID) -> HostPort? { links[peer]?.address }
 
     package func close() {
-        for link in links.values { link.close() }
+        for (_, link) in links.sorted(by: { $0.key < $1.key }) { link.close() }
         links = [:]
     }
 

@@ -26,7 +26,13 @@ final class RaftGroup {
     var timersUnderWay = 0
 
     /// For the simulator and its tests.
-    var observer: (any NodeObserver)?
+    var observer: (any NodeObserver)? {
+        didSet {
+            // What was found on disk may be more than an earlier life had heard of.
+            guard let term = try? log.term(at: log.lastIndex), log.lastIndex > 0 else { return }
+            observer?.durable(node: node, group: id, index: log.lastIndex, term: term)
+        }
+    }
     var plantedBugs: NodePlantedBugs = []
     var plantedClock: (any Clock)?
 

@@ -117,7 +117,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
         }
         leaders[place] = node.id
         leaderCount += 1
-        world.trace(group.term.rawValue << 8 | node.id.rawValue)
+        world.trace(group.term.rawValue << 8 | node.id.rawValue, "leads")
         guard let highest = highestApplied[group.id], highest > group.appliedIndex,
             let entry = applied[Place(group: group.id, number: highest.rawValue)], entry.term < group.term
         else { return }
@@ -133,7 +133,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
 
     func applied(_ entry: AppliedObservation) {
         let place = Place(group: entry.group, number: entry.entry.index.rawValue)
-        world.trace(entry.digest)
+        world.trace(entry.digest, "applied")
         if let known = applied[place] {
             if known.digest != entry.digest {
                 fail(
@@ -166,8 +166,13 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
             fail(
                 "durable on a majority",
                 "group \(group), index \(entry.entry.index): applied by node \(entry.node) before a majority of "
-                    + "\(entry.configuration.voters) had it on disk")
+                    + "\(entry.configuration.voters) had it on disk; on disk: \(durableText(group))")
         }
+    }
+
+    private func durableText(_ group: GroupID) -> String {
+        durable.filter { $0.key.group == group }.sorted { $0.key.node < $1.key.node }
+            .map { "node \($0.key.node) up to \($0.value.index) of term \($0.value.term)" }.joined(separator: ", ")
     }
 
     private func isDurable(_ entry: Entry, _ group: GroupID, on voters: [NodeID]) -> Bool {

@@ -167,8 +167,7 @@ final class SimulatedEndpoint: Connection {
             return
         }
         if case .bytes(let bytes) = segment {
-            network.world.trace(number)
-            bytes.withUnsafeBytes { network.world.trace($0) }
+            bytes.withUnsafeBytes { network.world.trace($0, from: self) }
         }
         peer.receive(segment)
     }

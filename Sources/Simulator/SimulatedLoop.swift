@@ -28,6 +28,8 @@ public final class SimulatedLoop: @unchecked Sendable {
     private var pendingWork: [UInt64: PendingWork] = [:]
     private var heldWork: [UInt64] = []
     private var nextWork: UInt64 = 0
+    /// The machine crashed while its node was starting: the task that starts it hangs for ever.
+    var keepsAbandonedTimers = false
 
     /// Ends of connections on this machine, by their number.
     var endpoints: [UInt64: SimulatedEndpoint] = [:]
@@ -66,7 +68,7 @@ public final class SimulatedLoop: @unchecked Sendable {
     func turn() {
         isTurnScheduled = false
         guard phase == .running else { return }
-        world.trace(world.now)
+        world.trace(world.now, "turn")
         runTurn()
         if hasWork { wake() }
         world.onTurn(self)
@@ -153,7 +155,10 @@ public final class SimulatedLoop: @unchecked Sendable {
     // MARK: - Clock
 
     var localTime: Nanoseconds {
-        world.now &+ UInt64(bitPattern: Int64(world.now / 1_000_000) * driftPartsPerMillion)
+        // Rounded down to the nanosecond: it must never move back.
+        let product = Int64(world.now) * driftPartsPerMillion
+        let drift = (product - (product < 0 ? 999_999 : 0)) / 1_000_000
+        return world.now &+ UInt64(bitPattern: drift)
     }
 
     fileprivate func worldDelay(_ delay: Nanoseconds) -> Nanoseconds {
@@ -203,7 +208,14 @@ final class SimulatedTimer: ScheduledTimer {
     }
 
     func cancel() { action = nil }
+
+    deinit {
+        if let action, loop.keepsAbandonedTimers { abandonedForEver.append(action) }
+    }
 }
+
+/// What tasks wait for that can never go on. To let go of it would make the language's runtime warn.
+nonisolated(unsafe) private var abandonedForEver: [() -> Void] = []
 
 extension SimulatedLoop: Work {
     public func perform<Output: Sendable>(

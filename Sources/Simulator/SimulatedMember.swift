@@ -121,7 +121,8 @@ final class SimulatedMember {
     func end(silently: Bool, losesUnsynced: Bool) {
         guard isUp, let loop, let machineDisk else { return }
         log.note(losesUnsynced ? "loses power" : "ends")
-        simulation.world.trace(UInt64(slot) << 8 | 0xDEAD)
+        simulation.world.trace(UInt64(slot), "ends")
+        if state == .starting { loop.keepsAbandonedTimers = true }
         state = .down
         let ended = node
         node = nil

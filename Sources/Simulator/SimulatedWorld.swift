@@ -14,6 +14,8 @@ public final class SimulatedWorld {
     public private(set) var traceHash: UInt64 = 0xCBF2_9CE4_8422_2325
     /// The loop whose code runs at the moment.
     var current: SimulatedLoop?
+    /// Gets a line for everything that is traced, to find where two runs begin to differ.
+    var traceSink: ((String) -> Void)?
     /// Told after each turn of a loop.
     var onTurn: (SimulatedLoop) -> Void = { _ in }
 
@@ -81,15 +83,24 @@ public final class SimulatedWorld {
     // MARK: - Trace
 
     /// Mixes something that happened into the trace.
-    func trace(_ value: UInt64) {
+    func trace(_ value: UInt64, _ what: StaticString) {
+        mix(value)
+        traceSink?("\(stepCount) \(now) \(current?.host ?? "-") \(what) \(value)")
+    }
+
+    private func mix(_ value: UInt64) {
         traceHash = (traceHash ^ value) &* 0x9E37_79B9_7F4A_7C15
         traceHash ^= traceHash >> 29
     }
 
-    func trace(_ bytes: UnsafeRawBufferPointer) {
+    func trace(_ bytes: UnsafeRawBufferPointer, from endpoint: SimulatedEndpoint) {
+        traceSink?(
+            "\(stepCount) \(now) \(endpoint.localHost) to \(endpoint.remoteAddress), connection \(endpoint.number): "
+                + String(decoding: bytes, as: UTF8.self).debugDescription)
+        mix(endpoint.number)
         var place = 0
         while place + 8 <= bytes.count {
-            trace(bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self))
+            mix(bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self))
             place += 8
         }
         var rest: UInt64 = UInt64(bytes.count)
@@ -97,7 +108,7 @@ public final class SimulatedWorld {
             rest = rest << 8 | UInt64(bytes[place])
             place += 1
         }
-        trace(rest)
+        mix(rest)
     }
 }
 

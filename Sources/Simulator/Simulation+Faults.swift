@@ -4,7 +4,7 @@ import Wire
 
 extension Simulation {
     func inflict(_ fault: Fault) {
-        world.trace(fault.choice)
+        world.trace(fault.choice, "fault")
         let up = members.filter(\.isUp)
         var choice = SeededRandom(seed: fault.choice)
         guard let victim = choice.pick(up) else { return }
@@ -97,24 +97,33 @@ extension Simulation {
     /// Leaves at least three: with fewer, one crash would stop everything.
     private func removeNode(_ choice: inout SeededRandom) {
         let present = members.filter { $0.nodeID != nil && $0.state != .removed }
-        guard present.count > 3, let leaver = choice.pick(present), let id = leaver.nodeID,
+        guard present.count > 3, leaving == nil, let leaver = choice.pick(present), let id = leaver.nodeID,
             let asked = choice.pick(present.filter { $0 !== leaver && $0.state == .running })
         else { return }
         asked.log.note("is asked to remove node \(id)")
         operate(on: asked, ClusterServicePath.remove, RemoveRequest(nodeID: id), RemoveResponse.self)
-        // Whoever removes a machine switches it off, once the cluster has taken note.
-        world.schedule(after: .seconds(20)) { [unowned self] in switchOffIfRemoved(leaver, id) }
+        leaving = (leaver, world.now)
     }
 
-    private func switchOffIfRemoved(_ member: SimulatedMember, _ id: NodeID) {
-        guard member.state != .removed else { return }
-        let isRemoved = members.contains { other in
-            guard other !== member, let node = other.node else { return false }
-            return !node.observedMembers.contains(id) && node.observedGroups.allSatisfy { $0.appliedIndex > 1 }
+    /// Whoever removes a machine switches it off once the cluster has taken note: a node that was down, or cut off, when
+    /// it was removed does not hear of it.
+    func switchOffRemoved() {
+        guard let (member, since) = leaving, let id = member.nodeID else { return }
+        let present = members.filter { $0.state != .removed && $0.state != .empty }
+        let others = present.filter { $0 !== member }
+        let knowing = others.filter { other in
+            guard let node = other.node else { return false }
+            return !node.observedMembers.contains(id) && node.observedMembers.contains(node.id)
         }
-        guard isRemoved else { return }
-        member.end(silently: false, losesUnsynced: false)
-        member.forgetCluster()
+        if member.state == .removed {
+            leaving = nil
+        } else if 2 * knowing.count > others.count, world.now > since + .seconds(5) {
+            member.end(silently: false, losesUnsynced: false)
+            member.forgetCluster()
+            leaving = nil
+        } else if knowing.isEmpty, world.now > since + .seconds(60), present.allSatisfy({ $0.node != nil }) {
+            leaving = nil
+        }
     }
 
     /// Asks once, from a machine of the operator's; whatever the answer.

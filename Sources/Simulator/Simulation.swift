@@ -49,11 +49,14 @@ final class Simulation {
     /// Faults go on, or have ended.
     private(set) var isRough = false
     private var usedIDs: [NodeID: Int] = [:]
+    /// Who is being removed from the cluster, and since when. One at a time.
+    var leaving: (member: SimulatedMember, since: Nanoseconds)?
     var random: SeededRandom
 
     init(_ options: SimulationOptions) {
         self.options = options
         world = SimulatedWorld(seed: options.seed)
+        world.traceSink = options.traceSink
         var draw = world.random("profile")
         profile = options.profile ?? FaultProfile(drawnFrom: &draw)
         var faults = world.random("schedule")
@@ -136,6 +139,7 @@ final class Simulation {
         let every = Nanoseconds.seconds(1)
         while world.now < begin + .seconds(options.faultSeconds), checker.violation == nil {
             pass(every)
+            switchOffRemoved()
             checker.compareStates(members.compactMap(\.node))
         }
         isRough = false
@@ -153,7 +157,8 @@ final class Simulation {
         }
         for client in clients { client.stopAsking() }
         let hasRecovered = pass(.seconds(options.recoverySeconds)) {
-            clients.allSatisfy(\.isIdle) && hasOneLeaderPerGroup && allAppliedTheSame
+            switchOffRemoved()
+            return clients.allSatisfy(\.isIdle) && hasOneLeaderPerGroup && allAppliedTheSame
         }
         if !hasRecovered, checker.violation == nil { checker.fail("liveness", whatIsMissing) }
     }

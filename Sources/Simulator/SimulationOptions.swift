@@ -15,6 +15,8 @@ public struct SimulationOptions: Sendable {
     public var workflows = SimulatedWorkflow.all
     /// Faults to leave out, by their place in the schedule: what `--minimise` shrinks by.
     public var leftOut: Set<Int> = []
+    /// Gets a line for every event.
+    public var traceSink: (@Sendable (String) -> Void)?
     /// Nil: as the seed draws it.
     public var profile: FaultProfile?
     @_spi(Planted) public var bugs: SimulatedBugs = []

@@ -22,6 +22,9 @@ struct SimulatorCommand: ParsableCommand {
     @Flag(help: "Print a line for each seed, with its trace hash.")
     var trace = false
 
+    @Flag(help: "Print every event: what two runs of one seed are compared by.")
+    var events = false
+
     @Flag(help: "Shrink the schedule of faults of a failing seed while it still fails.")
     var minimise = false
 
@@ -32,6 +35,7 @@ struct SimulatorCommand: ParsableCommand {
             var options = SimulationOptions(seed: seed)
             options.faultSeconds = seconds
             options.nodeCount = nodes
+            if events { options.traceSink = { print($0) } }
             let outcome = simulate(options)
             if trace { print(outcome.line) }
             if outcome.isPassed { continue }

@@ -82,9 +82,7 @@ enum HTTP2Callbacks {
     private static var frameNotSent: nghttp2_on_frame_not_send_callback {
         { _, frame, error, pointer in
             guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue else { return 0 }
-            return withConnection(pointer) {
-                $0.headersNotSent(frame.pointee.hd.stream_id, reason: String(cString: nghttp2_strerror(error)))
-            }
+            return withConnection(pointer) { $0.headersNotSent(frame.pointee.hd.stream_id, error) }
         }
     }
 

@@ -66,12 +66,18 @@ final class ClientConnection: HTTP2Connection {
         (stream as? ClientCall)?.receive(headers, isEnd: isEnd)
     }
 
-    override func headersNotSent(_ streamID: Int32, reason: String) {
+    override func headersNotSent(_ streamID: Int32, error: Int32) {
         guard let stream = streams.first(where: { $0.streamID == streamID }) else { return }
-        (stream as? ClientCall)?.fail(GRPCStatus(.internalError, "the request's headers cannot be sent: \(reason)"))
+        // The server began to leave between the call and its sending. It has not seen the call, which may go elsewhere.
+        let isLeaving = error == NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue
+        if !isLeaving {
+            let reason = String(cString: nghttp2_strerror(error))
+            (stream as? ClientCall)?.fail(
+                GRPCStatus(.internalError, "the request's headers cannot be sent: \(reason)"))
+        }
         // Whether nghttp2 closes the stream depends on how far it got: it must not find it any more if it does.
         nghttp2_session_set_stream_user_data(session, streamID, nil)
-        remove(stream, .closed(.cancel))
+        remove(stream, .closed(isLeaving ? .refusedStream : .cancel))
     }
 
     override func receiveGoaway(lastStreamID: Int32, error: HTTP2ErrorCode, debugData: UnsafeRawBufferPointer) {

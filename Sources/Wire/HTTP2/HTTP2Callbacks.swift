@@ -83,7 +83,7 @@ enum HTTP2Callbacks {
         { _, frame, error, pointer in
             guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue else { return 0 }
             return withConnection(pointer) {
-                $0.headersNotSent(frame.pointee.hd.stream_id, reason: String(cString: nghttp2_strerror(error)))
+                $0.headersNotSent(frame.pointee.hd.stream_id, error: error)
             }
         }
     }

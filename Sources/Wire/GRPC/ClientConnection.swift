@@ -68,16 +68,15 @@ final class ClientConnection: HTTP2Connection {
 
     override func headersNotSent(_ streamID: Int32, error: Int32) {
         guard let stream = streams.first(where: { $0.streamID == streamID }) else { return }
-        // The server began to leave between the call and its sending. It has not seen the call, which may go elsewhere.
+        // The server began to leave between the call and its sending: it has not seen the call.
         let isLeaving = error == NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue
-        if !isLeaving {
-            let reason = String(cString: nghttp2_strerror(error))
-            (stream as? ClientCall)?.fail(
-                GRPCStatus(.internalError, "the request's headers cannot be sent: \(reason)"))
-        }
+        let reason = String(cString: nghttp2_strerror(error))
+        (stream as? ClientCall)?.fail(
+            GRPCStatus(
+                isLeaving ? .unavailable : .internalError, "the request's headers cannot be sent: \(reason)"))
         // Whether nghttp2 closes the stream depends on how far it got: it must not find it any more if it does.
         nghttp2_session_set_stream_user_data(session, streamID, nil)
-        remove(stream, .closed(isLeaving ? .refusedStream : .cancel))
+        remove(stream, .closed(.cancel))
     }
 
     override func receiveGoaway(lastStreamID: Int32, error: HTTP2ErrorCode, debugData: UnsafeRawBufferPointer) {

@@ -8,9 +8,10 @@ import Workflow
 
 extension Node {
     func reconcile(now: Nanoseconds) {
-        if directory.isRemoved(id), isReleased(now) { return stop(because: .removed(id)) }
+        if isToldRemoved || directory.isRemoved(id) && isReleased(now) { return stop(because: .removed(id)) }
         keepOwnAddress()
         forgetFormerMembers(now)
+        askWhetherRemoved(now)
         // A leader whose disk is full takes no commands; one that has room does better.
         if writes.state == .full { handOverLeadership() }
         for group in groups where group.isLeader {
@@ -71,6 +72,44 @@ extension Node {
         unneededSince = since
         let electionTimeout = Nanoseconds.milliseconds(limits.raft.tickMilliseconds) * UInt64(limits.raft.electionTicks)
         return now >= since + (isMember ? 20 : 2) * electionTimeout
+    }
+
+    /// A node that was removed while it was away is not spoken to any more. After a while without a leader it asks the
+    /// members that it knows, one after the other.
+    private func askWhetherRemoved(_ now: Nanoseconds) {
+        guard phase == .running, let group = groups[.directory], group.leader == .none, directory.member(id) != nil
+        else {
+            leaderlessSince = nil
+            return
+        }
+        let since = leaderlessSince ?? now
+        leaderlessSince = since
+        let pause = Nanoseconds.milliseconds(limits.node.proposalTimeoutMilliseconds)
+        guard now >= since + pause, now >= askedWhetherRemovedAt + pause else { return }
+        askedWhetherRemovedAt = now
+        let others = directory.state.members.filter { $0.nodeID != id }.compactMap { HostPort($0.address) }
+        guard let target = others.randomElement(using: &random) else { return }
+        let client = NodeClient(
+            seams: seams, limits: limits.wire, target: target, random: SeededRandom(seed: random.next()))
+        client.call(
+            ClusterServicePath.status, ClusterStatusRequest(), ClusterStatusResponse.self,
+            timeout: Discovery.attemptTimeout
+        ) { [weak self] result in
+            client.close()
+            guard let self, phase == .running, let answer = try? result.get(), isWithoutUs(answer) else { return }
+            // Not here, inside a callback of the connection.
+            isToldRemoved = true
+        }
+    }
+
+    /// Whether a state of the directory that follows the one that has this node has it no more.
+    private func isWithoutUs(_ answer: ClusterStatusResponse) -> Bool {
+        guard answer.clusterID == clusterID, let group = groups[.directory], group.leader == .none,
+            directory.member(id) != nil, let theirs = answer.groups.first(where: { $0.groupID == .directory })
+        else { return false }
+        // With leaders that are none of ours nobody needs our votes.
+        return theirs.appliedIndex >= group.appliedIndex && !answer.members.contains { $0.nodeID == id }
+            && answer.groups.allSatisfy { $0.leaderNodeID != .none && $0.leaderNodeID != self.id }
     }
 
     func isMember(_ node: NodeID) -> Bool {

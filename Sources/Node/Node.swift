@@ -44,6 +44,9 @@ public final class Node {
     var lastHeard: [NodeID: Nanoseconds] = [:]
     var resultWaiters = ResultWaiters()
     var reconcileAt: Nanoseconds = 0
+    var leaderlessSince: Nanoseconds?
+    var isToldRemoved = false
+    var askedWhetherRemovedAt: Nanoseconds = 0
     /// Since when nobody needs this removed node.
     var unneededSince: Nanoseconds?
     var snapshotsBeingSaved: Set<GroupID> = []

@@ -66,21 +66,17 @@ final class ClientConnection: HTTP2Connection {
         (stream as? ClientCall)?.receive(headers, isEnd: isEnd)
     }
 
-    override func headersNotSent(_ streamID: Int32, _ error: Int32) {
+    override func headersNotSent(_ streamID: Int32, error: Int32) {
         guard let stream = streams.first(where: { $0.streamID == streamID }) else { return }
-        // A GOAWAY came, or the connection ended, between the call and the end of its turn: as if the server had
-        // refused it.
-        let isLeaving = [NGHTTP2_ERR_START_STREAM_NOT_ALLOWED, NGHTTP2_ERR_SESSION_CLOSING].contains {
-            $0.rawValue == error
-        }
-        if !isLeaving {
-            let reason = String(cString: nghttp2_strerror(error))
-            (stream as? ClientCall)?.fail(
-                GRPCStatus(.internalError, "the request's headers cannot be sent: \(reason)"))
-        }
+        // The server began to leave between the call and its sending: it has not seen the call.
+        let isLeaving = error == NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue
+        let reason = String(cString: nghttp2_strerror(error))
+        (stream as? ClientCall)?.fail(
+            GRPCStatus(
+                isLeaving ? .unavailable : .internalError, "the request's headers cannot be sent: \(reason)"))
         // Whether nghttp2 closes the stream depends on how far it got: it must not find it any more if it does.
         nghttp2_session_set_stream_user_data(session, streamID, nil)
-        remove(stream, .closed(isLeaving ? .refusedStream : .cancel))
+        remove(stream, .closed(.cancel))
     }
 
     override func receiveGoaway(lastStreamID: Int32, error: HTTP2ErrorCode, debugData: UnsafeRawBufferPointer) {

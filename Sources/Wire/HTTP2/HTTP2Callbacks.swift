@@ -82,7 +82,9 @@ enum HTTP2Callbacks {
     private static var frameNotSent: nghttp2_on_frame_not_send_callback {
         { _, frame, error, pointer in
             guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue else { return 0 }
-            return withConnection(pointer) { $0.headersNotSent(frame.pointee.hd.stream_id, error) }
+            return withConnection(pointer) {
+                $0.headersNotSent(frame.pointee.hd.stream_id, error: error)
+            }
         }
     }
 

@@ -63,7 +63,7 @@ class HTTP2Connection: ConnectionHandler {
     func endHeaders(_ streamID: Int32, _ stream: HTTP2Stream?, _ category: nghttp2_headers_category, isEnd: Bool) {}
     func receiveGoaway(lastStreamID: Int32, error: HTTP2ErrorCode, debugData: UnsafeRawBufferPointer) {}
     /// HEADERS that were submitted cannot be sent.
-    func headersNotSent(_ streamID: Int32, _ error: Int32) {}
+    func headersNotSent(_ streamID: Int32, error: Int32) {}
     func pongReceived(_ payload: UInt64) {}
     /// Whether a silent peer is asked for a sign of life.
     var isKeepaliveWanted: Bool { true }

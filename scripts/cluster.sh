@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A cluster on this machine: cluster.sh start [NODES] [FIRST_PORT] | stop | failover | status
-# Everything lives under .cluster/: one data directory, log and pid file for each node.
+# Everything lives under .cluster/, or RAFTORAL_CLUSTER: one data directory, log and pid file for each node.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=.cluster
+root=${RAFTORAL_CLUSTER:-.cluster}
 raftoral=${RAFTORAL:-.build/release/raftoral}
 
 say() { printf '%s\n' "$*"; }
@@ -32,6 +32,14 @@ wait_until_running() { # PORT
     done
     cat "$home/stdout.log" "$home/stderr.log" >&2
     fail "the node at port $1 did not start within 30 s"
+}
+
+# Asked before anything that needs nodes: within $(…) a failure would end the subshell only.
+require_cluster() {
+    [ -f "$root/ports" ] || fail "no cluster runs here: start one with 'make cluster'"
+    local port
+    for port in $(ports); do is_running "$port" && return; done
+    fail "no node of the cluster runs: 'make cluster' starts a new one"
 }
 
 any_running() {
@@ -72,6 +80,8 @@ start() {
         rm -rf "$root"
     fi
     mkdir -p "$root"
+    # A cluster that does not come up leaves nothing behind but what it said.
+    trap stop EXIT
     seq "$first" $((first + count - 1)) >"$root/ports"
     say "▶ starting node 1 of $count at $(address "$first")"
     launch "$first" --bootstrap
@@ -82,6 +92,7 @@ start() {
         wait_until_running "$port"
     done
     wait_for_voters "$((count < 5 ? count : 5))"
+    trap - EXIT
     say "✓ $count nodes are one cluster"
     say ""
     say "▶ running the sample workflow fibonacci on it"
@@ -95,6 +106,7 @@ start() {
 
 failover() {
     local port any leader victim id="failover-$$" n=60
+    require_cluster
     for port in $(ports); do
         is_running "$port" && continue
         say "▶ starting the node at $(address "$port") again"
@@ -165,6 +177,6 @@ case $command in
     start) start "$@" ;;
     stop) stop ;;
     failover) failover ;;
-    status) "$raftoral" cluster status --address "$(address "$(any_running)")" ;;
+    status) require_cluster; "$raftoral" cluster status --address "$(address "$(any_running)")" ;;
     *) fail "usage: cluster.sh start [NODES] [FIRST_PORT] | stop | failover | status" ;;
 esac

@@ -12,6 +12,7 @@ generated = None
 
 
 def pytest_configure(config):
+    os.environ.setdefault("RAFTORAL", str(REPOSITORY / ".build/debug/raftoral"))
     # Before any test module imports the generated code.
     from grpc_tools import protoc
 
@@ -35,7 +36,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def program():
-    path = pathlib.Path(os.environ.get("RAFTORAL", REPOSITORY / ".build/debug/raftoral")).resolve()
+    path = pathlib.Path(os.environ["RAFTORAL"]).resolve()
     if not path.exists():
         pytest.fail(f"{path} is missing: run 'swift build --product raftoral'")
     return path

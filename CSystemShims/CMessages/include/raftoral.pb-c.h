@@ -121,7 +121,7 @@ struct  Raftoral__RaftMessage
    */
   uint64_t group_id;
   /*
-   * who waits for the command to be applied; makes a retry harmless
+   * not looked at: the receiver gives the command an origin of its own
    */
   Raftoral__CommandOrigin *origin;
   /*

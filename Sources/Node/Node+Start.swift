@@ -333,6 +333,8 @@ private final class NodeStarter {
         await node.wait(until: patience) {
             !isNew || node.groups.allSatisfy { $0.leader != .none && $0.appliedIndex > 0 }
         }
+        // Its disk may have failed, or the cluster removed it, before anybody could be told.
+        if let reason = node.stopReason { throw reason }
         report(.clusterInitialised)
         report(.listening(listener.address))
         report(.runtimeReady)

@@ -52,6 +52,8 @@ public final class Node {
     var snapshotsBeingSaved: Set<GroupID> = []
     var random: SeededRandom
     var phase = Phase.running
+    /// Why the node stopped by itself.
+    private(set) var stopReason: NodeError?
 
     enum Phase: Equatable { case running, draining, stopped }
 
@@ -296,6 +298,7 @@ public final class Node {
     /// Stops at once. What was acknowledged is on disk.
     func stop(because error: NodeError) {
         guard phase != .stopped else { return }
+        stopReason = error
         logger.error("node stops", metadata: ["reason": "\(error)"])
         close()
         onStop(error)

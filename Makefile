@@ -5,9 +5,13 @@ PORT ?= 5001
 RAFT_TESTDATA ?= ../shared/raft-testdata
 CONFIGURATION ?= release
 
+SEED ?=
+COUNT ?= 100
+
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
 
-.PHONY: help deps build test test-raft-conformance check format proto cluster cluster-stop failover clean
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan simulate bench-raft check format proto
+.PHONY: cluster cluster-stop failover clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 26
@@ -33,14 +37,27 @@ test: deps check ## everything that must hold before a commit lands
 test-raft-conformance: deps ## the data-driven cases of RAFT_TESTDATA against the Raft core
 	@RAFT_TESTDATA="$(RAFT_TESTDATA)" swift run --quiet raft-conformance
 
+test-asan: deps ## the test suite under the address sanitizer
+	@ASAN_OPTIONS=detect_leaks=0 swift test --sanitize=address --scratch-path .build/asan
+
+test-tsan: deps ## the test suite under the thread sanitizer
+	@swift test --sanitize=thread --scratch-path .build/tsan
+
+simulate: deps ## the real node over fake time, network and disks: COUNT seeds from SEED (default: drawn)
+	@swift run -c $(CONFIGURATION) --quiet raftoral-sim --count $(COUNT) $(if $(SEED),--seed $(SEED))
+
+bench-raft: deps ## proposals to commits over three cores in one process
+	@swift run -c $(CONFIGURATION) --quiet raft-bench
+
 check: deps ## import directions, formatting, forbidden calls, generated code
 	@scripts/check-imports.sh
-	@swift format lint --strict --recursive Sources Tests Package.swift
+	@swift format lint --strict --recursive Sources Tests Examples Package.swift
 	@scripts/generate-proto.sh --check
-	@echo "check: imports, formatting and generated code are in order"
+	@scripts/check-docs.sh
+	@echo "check: imports, formatting, generated code and documents are in order"
 
 format: ## format all Swift sources
-	@swift format --in-place --recursive Sources Tests Package.swift
+	@swift format --in-place --recursive Sources Tests Examples Package.swift
 
 proto: deps ## generate the C code of proto/ anew
 	@scripts/generate-proto.sh

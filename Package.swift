@@ -77,21 +77,35 @@ let package = Package(
             name: "raftoral-sim", dependencies: ["Simulator", arguments], path: "Sources/SimulatorCommand",
             swiftSettings: strict),
 
+        // The program of docs/embedding.md: `swift run greeter`.
+        .executableTarget(
+            name: "greeter", dependencies: ["Raftoral"], path: "Examples/Greeter", swiftSettings: strict),
+
         // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
         .target(
             name: "RaftTrace", dependencies: ["Prelude", "Raft"], path: "Tests/RaftTrace", swiftSettings: strict),
         .executableTarget(
             name: "raft-conformance", dependencies: ["RaftTrace"], path: "Tests/RaftConformance",
             swiftSettings: strict),
+        .executableTarget(
+            name: "raft-bench", dependencies: ["Prelude", "Raft"], path: "Sources/RaftBench", swiftSettings: strict),
+
+        .executableTarget(
+            name: "grpc-interop-client", dependencies: ["Prelude", "Wire", "Reactor"], path: "Tests/GRPCInterop",
+            swiftSettings: strict),
+        // What benchmarks and foreign clients call.
+        .executableTarget(
+            name: "grpc-echo-server", dependencies: ["Prelude", "Wire", "Reactor"],
+            path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),
-        tests(of: "Wire"),
+        tests(of: "Wire", ["Prelude", "CNGHTTP2"]),
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
-        tests(of: "Raftoral"),
+        tests(of: "Raftoral", [logging]),
         tests(of: "Simulator", ["Prelude"]),
     ]
 )

@@ -12,6 +12,12 @@ struct ClientOptions: ParsableArguments {
 
     @Option(help: "Seconds to wait for an answer.")
     var timeout: UInt64 = 15
+
+    func validate() throws {
+        guard (1...86_400).contains(timeout) else {
+            throw ValidationError("--timeout is from 1 to 86400 seconds.")
+        }
+    }
 }
 
 enum OutputFormat: String, ExpressibleByArgument { case table, json }

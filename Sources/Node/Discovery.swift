@@ -83,12 +83,16 @@ public final class Discovery {
         ) { result in
             client.close()
             completion(
-                result.map { answer in
-                    DiscoveredPeer(
-                        address: peer, nodeID: answer.nodeID, role: answer.role,
-                        highestKnownNodeID: answer.highestKnownNodeID, clusterID: answer.clusterID,
-                        leaderAddress: HostPort(answer.leaderAddress))
-                })
+                result.map { DiscoveredPeer($0, askedAt: peer) })
         }
+    }
+}
+
+extension DiscoveredPeer {
+    package init(_ answer: DiscoveryResponse, askedAt address: HostPort) {
+        self.init(
+            address: address, nodeID: answer.nodeID, role: answer.role,
+            highestKnownNodeID: answer.highestKnownNodeID, clusterID: answer.clusterID,
+            leaderAddress: HostPort(answer.leaderAddress))
     }
 }

@@ -8,8 +8,11 @@ import Workflow
 
 extension Node {
     func reconcile(now: Nanoseconds) {
-        if directory.isRemoved(id) { return stop(because: .removed(id)) }
+        if directory.isRemoved(id), isReleased(now) { return stop(because: .removed(id)) }
         keepOwnAddress()
+        forgetFormerMembers(now)
+        // A leader whose disk is full takes no commands; one that has room does better.
+        if writes.state == .full { handOverLeadership() }
         for group in groups where group.isLeader {
             reconcileConfiguration(of: group, now: now)
         }
@@ -36,8 +39,14 @@ extension Node {
 
     private func nextChange(for group: RaftGroup, _ configuration: ConfState, now: Nanoseconds) -> ConfChangeSingle? {
         let known = Set(group.members)
-        if let removed = group.members.first(where: { directory.isRemoved($0) }) {
+        if let removed = group.members.first(where: { $0 != id && directory.isRemoved($0) }) {
             return ConfChangeSingle(kind: .remove, node: removed)
+        }
+        if directory.isRemoved(id), let heir = group.heir {
+            // Who stays removes who goes. Without an heir there is nobody yet who could go on alone.
+            group.core.transferLeadership(to: heir)
+            requestTurn()
+            return nil
         }
         if let missing = directory.state.members.first(where: { !known.contains($0.nodeID) }) {
             return ConfChangeSingle(kind: .addLearner, node: missing.nodeID)
@@ -49,15 +58,41 @@ extension Node {
         return ready.map { ConfChangeSingle(kind: .addVoter, node: $0) }
     }
 
+    /// The groups go on counting a removed node until their configurations are without it: in a cluster of two nothing
+    /// could ever be committed again if it stopped before. Then it stays for a moment, to tell what was committed last.
+    /// It may never hear that it is out; so it does not wait for that for ever once no leader speaks to it.
+    private func isReleased(_ now: Nanoseconds) -> Bool {
+        let isMember = groups.contains { $0.members.contains(id) }
+        if groups.contains(where: { $0.isLeader || $0.leader != .none && $0.members.contains(id) }) {
+            unneededSince = nil
+            return false
+        }
+        let since = unneededSince ?? now
+        unneededSince = since
+        let electionTimeout = Nanoseconds.milliseconds(limits.raft.tickMilliseconds) * UInt64(limits.raft.electionTicks)
+        return now >= since + (isMember ? 20 : 2) * electionTimeout
+    }
+
+    func isMember(_ node: NodeID) -> Bool {
+        directory.member(node) != nil || groups.contains { $0.members.contains(node) }
+    }
+
+    private func forgetFormerMembers(_ now: Nanoseconds) {
+        links.retain(idleFor: .milliseconds(limits.node.ownerFailureMilliseconds)) { isMember($0) }
+        lastHeard = lastHeard.filter { isMember($0.key) }
+        greetedAddresses = greetedAddresses.filter { isMember($0.key) || inboundStreams[$0.key] != nil }
+    }
+
+    /// Of members only: who else is heard of could be anybody, and any number.
+    func noteHeard(_ node: NodeID) {
+        if lastHeard[node] != nil || isMember(node) { lastHeard[node] = seams.clock.now }
+    }
+
     /// Heard of lately, by this node.
     func isAlive(_ node: NodeID, _ now: Nanoseconds) -> Bool {
         if node == id { return true }
         guard let heard = lastHeard[node] else { return false }
         return now < heard + .milliseconds(limits.node.ownerFailureMilliseconds)
-    }
-
-    func noteConfiguration(of group: RaftGroup) {
-        if group.id == .directory { links.retain { directory.member($0) != nil || group.members.contains($0) } }
     }
 
     /// A node that was started with another address tells the cluster.

@@ -21,7 +21,8 @@ extension Node {
     /// Runs that this node owned in an earlier life, or that the leader handed to it, become this life's by a new epoch:
     /// whatever the earlier life still has under way is refused from then on.
     func claimOwnRuns(in group: RaftGroup) {
-        guard group.leader != .none, phase == .running, let machine = group.workflowMachine else { return }
+        guard group.leader != .none, phase == .running, !directory.isRemoved(id), let machine = group.workflowMachine
+        else { return }
         guard group.claimsUnderWay.count < limits.node.claimBatchCountMax else { return }
         let unclaimed = machine.runs(ownedBy: id, except: incarnation, limit: limits.node.claimBatchCountMax)
         for run in unclaimed where !group.claimsUnderWay.contains(run.id) {
@@ -87,6 +88,8 @@ extension Node {
             case .success(.workflow(let answer)): completion(.applied(answer))
             case .success(.undecodable(let reason)): completion(.failed(.other(reason)))
             case .success(.directory): completion(.failed(.other("answered by another machine")))
+            // It would be too large the next time, too: the run must not try for ever.
+            case .failure(.tooLarge(let reason)): completion(.applied(.refused(.invalid(reason))))
             case .failure(let failure): completion(.failed(failure.forRuntime))
             }
         }
@@ -104,6 +107,7 @@ extension CommandFailure {
     fileprivate var forRuntime: ProposalFailure {
         switch self {
         case .overloaded, .diskFull: .overloaded
+        case .tooLarge(let reason): .other(reason)
         case .outcomeUnknown, .notConfirmed: .timedOut
         case .shuttingDown: .stopping
         }

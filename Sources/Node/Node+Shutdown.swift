@@ -21,11 +21,16 @@ extension Node {
         for (_, stream) in inboundStreams.sorted(by: { $0.key < $1.key }) {
             stream.finish(GRPCStatus(code: .unavailable, message: "node \(id) is shutting down"))
         }
-        await wait(until: deadline) { isDrained || self.server.openCallCount == 0 }
+        // The answers of the last calls are still on their way, and peers are told of the end; who does not listen
+        // any more is not waited for long.
+        let farewell = min(deadline, seams.clock.now + .milliseconds(limits.node.farewellMilliseconds))
+        await wait(until: deadline) { [unowned self] in
+            isDrained || server.openCallCount == 0 && seams.clock.now >= farewell
+        }
         await withCheckedContinuation { continuation in close { continuation.resume() } }
     }
 
-    private func handOverLeadership() {
+    func handOverLeadership() {
         for group in groups where group.isLeader {
             guard let heir = group.heir else { continue }
             group.core.transferLeadership(to: heir)

@@ -208,7 +208,10 @@ private final class NodeStarter {
             snapshots.save(group, snapshot) { continuation.resume(returning: $0) }
         }
         if case .failure(let error) = saved { throw .storage(error) }
-        try await append([.snapshot(group, metadata), .hardState(group, hardState)], to: opened.log)
+        // An earlier bootstrap may have come as far as this before it was interrupted: a log begins only once.
+        if opened.recovered[group] == nil {
+            try await append([.snapshot(group, metadata), .hardState(group, hardState)], to: opened.log)
+        }
         opened.recovered[group] = RecoveredGroup(
             hardState: hardState, snapshot: metadata, start: LogPoint(index: metadata.index, term: metadata.term))
     }
@@ -223,6 +226,7 @@ private final class NodeStarter {
 
     private func join(_ advertised: HostPort) async throws(NodeError) -> Node {
         report(.starting(address: listener.address, mode: .join))
+        let leftover = try openLeftover()
         let peers = configuration.peers
         report(.discovering(peers: peers))
         let deadline = seams.clock.now + .seconds(configuration.discoveryTimeoutSeconds)
@@ -250,12 +254,22 @@ private final class NodeStarter {
             advertisedAddress: advertised.description, groups: answer.groupIDs)
         try save(identity)
         report(.nodeID(answer.nodeID, assigned: configuration.nodeID == nil ? .assigned : .configured))
+        let opened = if let leftover { leftover } else { try openStorage() }
+        return try await serve(identity, advertised, opened, members: answer.members.count)
+    }
+
+    /// What an interrupted bootstrap has left is the beginning of another cluster. It is refused before anything is
+    /// asked or saved: afterwards the directory would count as that of a member.
+    private func openLeftover() throws(NodeError) -> OpenedStorage? {
+        guard dataDirectory.identity != nil else { return nil }
         let opened = try openStorage()
-        guard opened.recovered.isEmpty else {
+        let saved: [GroupID]
+        do { saved = try opened.snapshots.groups() } catch { throw .storage(error) }
+        guard opened.recovered.isEmpty, saved.isEmpty else {
             throw .joinRefused(
                 reason: "\(configuration.dataDirectory) holds the beginning of another cluster: empty it first")
         }
-        return try await serve(identity, advertised, opened, members: answer.members.count)
+        return opened
     }
 
     /// Any member puts the request through the log; the leader is asked first, because it is nearest to it.

@@ -37,11 +37,15 @@ public final class Node {
     /// The newest stream from each peer.
     var inboundStreams: [NodeID: ServerStream] = [:]
     var conditionWaiters: [ConditionWaiter] = []
+    /// For the snapshots that come in parts, on whichever streams.
+    let snapshotRoom: SnapshotRoom
     /// Addresses that peers gave of themselves; used until the directory knows better.
     var greetedAddresses: [NodeID: HostPort] = [:]
     var lastHeard: [NodeID: Nanoseconds] = [:]
     var resultWaiters = ResultWaiters()
     var reconcileAt: Nanoseconds = 0
+    /// Since when nobody needs this removed node.
+    var unneededSince: Nanoseconds?
     var snapshotsBeingSaved: Set<GroupID> = []
     var random: SeededRandom
     var phase = Phase.running
@@ -69,6 +73,8 @@ public final class Node {
         directory = parts.directory
         registry = parts.registry
         turns = parts.turns
+        snapshotRoom = SnapshotRoom(
+            byteCountMax: limits.log.snapshotByteCountMax, snapshotCountMax: UInt64(parts.groups.count))
         random = SeededRandom(seed: parts.seams.randomSeed)
         writes = WriteQueue(
             log: durableLog, snapshots: snapshotStore, clock: seams.clock, byteCountMax: limits.log.batchByteCountMax)
@@ -123,7 +129,6 @@ public final class Node {
         }
         answers.append(contentsOf: output.answers)
         if !output.effects.isEmpty { perform(output.effects, of: group) }
-        if output.configurationChanged { noteConfiguration(of: group) }
     }
 
     private func answerCallers() {
@@ -141,7 +146,7 @@ public final class Node {
     /// A message from a peer.
     func receive(_ message: Message, group: GroupID) {
         guard phase != .stopped, message.to == id else { return }
-        lastHeard[message.from] = seams.clock.now
+        noteHeard(message.from)
         inbox.append((group, message))
         requestTurn()
     }
@@ -149,6 +154,15 @@ public final class Node {
     /// Proposes `payload` to the group; `completion` is called once, with what the machine answered.
     func propose(_ payload: [UInt8], to group: RaftGroup, completion: @escaping PendingProposals.Completion) {
         if phase != .running, phase != .draining { return completion(.failure(.shuttingDown)) }
+        guard payload.count <= limits.node.commandByteCountMax else {
+            // Appended, it could never be replicated, and nothing behind it either.
+            return completion(
+                .failure(
+                    .tooLarge(
+                        "the command has \(payload.count) bytes; at most \(limits.node.commandByteCountMax) are allowed"
+                    ))
+            )
+        }
         if writes.state == .full, group.isLeader {
             return completion(.failure(.diskFull("the disk of node \(id) is full: free some space")))
         }
@@ -185,8 +199,13 @@ public final class Node {
 
     func begin() {
         turns.node = self
-        writes.onWritten = { [unowned self] in noteWritten($0) }
-        writes.onFailed = { [unowned self] in stop(because: .storage($0)) }
+        // Work that is under way when a node stops may end after the node is gone.
+        writes.onWritten = { [weak self] in self?.noteWritten($0) }
+        writes.onFailed = { [weak self] in self?.stop(because: .storage($0)) }
+        // Proposals that were dropped for lack of room have their time to be made again; at once would only add to it.
+        links.onDropped = { [unowned self] peer in
+            for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
+        }
         links.onUnreachable = { [unowned self] peer in
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
             for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }
@@ -221,6 +240,7 @@ public final class Node {
     // MARK: - Writes
 
     private func noteWritten(_ items: [WriteQueue.Item]) {
+        guard phase != .stopped else { return }
         for item in items {
             guard let group = groups[item.group] else { continue }
             do {
@@ -237,7 +257,8 @@ public final class Node {
         for group in groups where group.wantsSnapshot && !snapshotsBeingSaved.contains(group.id) {
             let snapshot = group.makeSnapshot()
             snapshotsBeingSaved.insert(group.id)
-            snapshotStore.save(group.id, snapshot) { [unowned self] result in
+            snapshotStore.save(group.id, snapshot) { [weak self] result in
+                guard let self, phase != .stopped else { return }
                 snapshotsBeingSaved.remove(group.id)
                 switch result {
                 case .success:
@@ -253,12 +274,18 @@ public final class Node {
     // MARK: - Peers
 
     func send(_ message: Message, of group: GroupID) {
-        guard let address = address(of: message.to) else { return }
+        guard phase != .stopped else { return }
+        guard let address = address(of: message.to) else {
+            // Unreported, a snapshot would count as under way for ever.
+            if message.kind == .snapshot { groups[group]?.core.reportSnapshot(message.to, succeeded: false) }
+            return
+        }
         links.send(message, group: group, to: message.to, at: address)
     }
 
     func address(of node: NodeID) -> HostPort? {
-        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node]
+        // A removed node has no address in the directory, and is spoken to until its groups are without it.
+        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node] ?? links.address(of: node)
     }
 
     // MARK: - The end
@@ -277,7 +304,12 @@ public final class Node {
         phase = .stopped
         tickTimer?.cancel()
         turns.end()
+        writes.stop()
         for (_, runtime) in runtimes.sorted(by: { $0.key < $1.key }) { runtime.stop() }
+        // Results that were found in this turn and not yet told.
+        let found = answers
+        answers = []
+        for answer in found { answer() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }
@@ -285,6 +317,7 @@ public final class Node {
         resultWaiters.failAll()
         links.close()
         listener.close()
+        server.drain(grace: 0) {}
         durableLog.close { [dataDirectory] in
             dataDirectory.close()
             completion()

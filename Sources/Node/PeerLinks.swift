@@ -6,7 +6,7 @@ import Wire
 
 /// This node's outgoing connections: one channel and one long-lived stream per peer, opened when there is something
 /// to send.
-final class PeerLinks {
+package final class PeerLinks {
     private let seams: Seams
     private let limits: Limits
     private let logger: Logger
@@ -14,12 +14,14 @@ final class PeerLinks {
     private var links: [NodeID: PeerLink] = [:]
     private var random: SeededRandom
 
-    /// Messages to this peer were lost, or are likely to be.
-    var onUnreachable: (NodeID) -> Void = { _ in }
+    /// The stream to this peer broke: what was on it is lost.
+    package var onUnreachable: (NodeID) -> Void = { _ in }
+    /// More waits for this peer than should: a message was dropped.
+    package var onDropped: (NodeID) -> Void = { _ in }
     /// The last part of a snapshot has left, or was given up.
-    var onSnapshotSent: (NodeID, GroupID, _ succeeded: Bool) -> Void = { _, _, _ in }
+    package var onSnapshotSent: (NodeID, GroupID, _ succeeded: Bool) -> Void = { _, _, _ in }
 
-    init(seams: Seams, limits: Limits, logger: Logger, greeting: PeerGreeting) {
+    package init(seams: Seams, limits: Limits, logger: Logger, greeting: PeerGreeting) {
         self.seams = seams
         self.limits = limits
         self.logger = logger
@@ -27,20 +29,28 @@ final class PeerLinks {
         random = SeededRandom(seed: seams.randomSeed ^ 0x5EED_0F11)
     }
 
-    func send(_ message: Message, group: GroupID, to peer: NodeID, at address: HostPort) {
-        link(to: peer, at: address).send(message, group: group)
+    package func send(_ message: Message, group: GroupID, to peer: NodeID, at address: HostPort) {
+        let link = link(to: peer, at: address)
+        link.lastSent = seams.clock.now
+        link.send(message, group: group)
     }
 
-    /// Closes connections to nodes that are members no more.
-    func retain(_ isMember: (NodeID) -> Bool) {
+    /// Closes connections to nodes that are members no more, unless something was sent to them lately: whoever was
+    /// removed is to hear it.
+    package func retain(idleFor idle: Nanoseconds = 0, _ isMember: (NodeID) -> Bool) {
+        let now = seams.clock.now
         // In order, as everything that reaches the network is: a simulation has to repeat itself.
-        for (peer, link) in links.sorted(by: { $0.key < $1.key }) where !isMember(peer) {
+        for (peer, link) in links.sorted(by: { $0.key < $1.key })
+        where !isMember(peer) && now >= link.lastSent + idle {
             link.close()
             links[peer] = nil
         }
     }
 
-    func close() {
+    /// Where the peer was reached last.
+    func address(of peer: NodeID) -> HostPort? { links[peer]?.address }
+
+    package func close() {
         for (_, link) in links.sorted(by: { $0.key < $1.key }) { link.close() }
         links = [:]
     }
@@ -56,6 +66,7 @@ final class PeerLinks {
         let link = PeerLink(
             peer: peer, address: address, channel: channel, greeting: greeting, limits: limits.node, logger: logger)
         link.onUnreachable = { [unowned self] in onUnreachable(peer) }
+        link.onDropped = { [unowned self] in onDropped(peer) }
         link.onSnapshotSent = { [unowned self] group, succeeded in onSnapshotSent(peer, group, succeeded) }
         links[peer] = link
         return link
@@ -65,17 +76,20 @@ final class PeerLinks {
 /// The stream to one peer.
 final class PeerLink {
     let address: HostPort
+    var lastSent: Nanoseconds = 0
     private let peer: NodeID
     private let channel: GRPCChannel
     private let greeting: Metadata
     private let limits: NodeLimits
     private let logger: Logger
     private var stream: ClientStream?
+    /// So much waits in the stream that parts of snapshots wait here.
     private var isCongested = false
     /// Parts of snapshots that wait for the stream to take them.
     private var parts: Deque<(group: GroupID, bytes: [UInt8], isLast: Bool)> = []
 
     var onUnreachable: () -> Void = {}
+    var onDropped: () -> Void = {}
     var onSnapshotSent: (GroupID, _ succeeded: Bool) -> Void = { _, _ in }
 
     init(
@@ -97,10 +111,7 @@ final class PeerLink {
             return
         }
         // Raft repeats what matters; a queue without a bound would only make everything late.
-        guard !isCongested else {
-            onUnreachable()
-            return
-        }
+        guard !stream.isEnded, stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
         let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer)
         isCongested = !stream.send(envelope.encoded())
     }
@@ -127,6 +138,11 @@ final class PeerLink {
             isCongested = false
             giveUpParts()
             onUnreachable()
+        }
+        // A peer says something only when it refuses a message.
+        opened.onMessage = { [weak self] bytes in
+            guard let self, let answer = try? MessageResponse(decoding: bytes) else { return }
+            logger.debug("peer refuses a message", metadata: ["peer": "\(peer)", "reason": "\(answer.error)"])
         }
         stream = opened
         isCongested = false
@@ -164,23 +180,23 @@ extension RaftEnvelope {
 }
 
 /// How a node introduces itself on a stream to a peer.
-struct PeerGreeting {
-    var clusterID: String
-    var nodeID: NodeID
-    var address: HostPort
+package struct PeerGreeting {
+    package var clusterID: String
+    package var nodeID: NodeID
+    package var address: HostPort
 
     private static let clusterKey = "raftoral-cluster"
     private static let nodeKey = "raftoral-node"
     private static let addressKey = "raftoral-address"
 
-    init(clusterID: String, nodeID: NodeID, address: HostPort) {
+    package init(clusterID: String, nodeID: NodeID, address: HostPort) {
         self.clusterID = clusterID
         self.nodeID = nodeID
         self.address = address
     }
 
     /// Nil when the metadata is not a node's.
-    init?(_ metadata: Metadata) {
+    package init?(_ metadata: Metadata) {
         guard let cluster = metadata[Self.clusterKey], let node = metadata[Self.nodeKey].flatMap({ UInt64($0) }),
             let address = metadata[Self.addressKey].flatMap({ HostPort($0) })
         else { return nil }

@@ -5,6 +5,8 @@ import Prelude
 enum CommandFailure: Error, Equatable {
     /// Too much is waiting already; nothing was proposed.
     case overloaded(String)
+    /// The command is larger than any may be; nothing was proposed.
+    case tooLarge(String)
     /// Not known whether it was applied; it may yet be.
     case outcomeUnknown(String)
     /// A read that the leader did not confirm in time.
@@ -117,5 +119,7 @@ struct PendingProposals {
 
     private mutating func dropFinishedArrivals() {
         while let first = arrivals.first, bySequence[first] == nil { arrivals.removeFirst() }
+        // While there is no leader nobody takes them from here.
+        while let first = toPropose.first, bySequence[first] == nil { toPropose.removeFirst() }
     }
 }

@@ -18,6 +18,9 @@ final class RaftGroup {
     var proposals = PendingProposals()
     var reads = PendingReads()
 
+    /// Far above what any node sends.
+    private static let contextByteCountMax = 256
+
     /// Ownership changes that this node proposed and that are not yet applied.
     var claimsUnderWay: Set<RunID> = []
     var timersUnderWay = 0
@@ -144,16 +147,23 @@ final class RaftGroup {
 
     /// A message from a peer. Anything in it may be wrong; the core refuses what it cannot use.
     func step(_ message: Message, wallMilliseconds: Int64) {
+        // The context of a read stays on the leader until the read is confirmed.
+        guard message.context.count <= Self.contextByteCountMax else { return }
         var message = message
         if message.kind == .propose {
             // A forwarded proposal is for the leader; its sender proposes again when it hears of another one.
-            guard isLeader else { return }
+            guard isLeader, message.entries.allSatisfy(isProposable) else { return }
             for place in message.entries.indices {
                 ProposalEnvelope.stamp(&message.entries[place].data, timeMilliseconds: wallMilliseconds)
             }
         }
         // A refusal (unknown peer, no leader, …) leaves the state as it was, and the protocol repeats what matters.
         try? core.stepFromPeer(message)
+    }
+
+    /// What nodes forward are commands, no larger than they take them. Changes of the configuration are the leader's own.
+    private func isProposable(_ entry: Entry) -> Bool {
+        entry.kind == .normal && entry.data.count <= ProposalEnvelope.byteCount + limits.node.commandByteCountMax
     }
 
     /// One change at a time: the core would turn a second one into an empty entry.
@@ -195,7 +205,10 @@ final class RaftGroup {
         if core.leader == node, knownLeader != node || core.term != knownTerm { leadingSince = now }
         knownLeader = core.leader
         knownTerm = core.term
-        if knownLeader != .none { proposals.proposeAllAgain() }
+        if knownLeader != .none {
+            proposals.proposeAllAgain()
+            reads.askAgain()
+        }
     }
 
     private func confirmRead(_ state: ReadState) {
@@ -279,8 +292,13 @@ final class RaftGroup {
     }
 
     private func stepOwn(_ response: Message) {
-        // Only our own bug makes the core refuse its own responses.
-        do { try core.step(response) } catch { invariantBroken("the core takes its own responses: \(error)") }
+        do throws(RaftError) {
+            try core.step(response)
+        } catch .unknownPeer {
+            // This node is no longer in its own configuration: its acknowledgement counts for nothing.
+        } catch {
+            invariantBroken("the core takes its own responses: \(error)")
+        }
     }
 
     private func install(_ snapshot: Snapshot) throws(NodeError) {
@@ -337,9 +355,8 @@ final class RaftGroup {
         let metadata = snapshot.metadata
         // Refused when a newer one has been made in memory meanwhile, which serves as well.
         _ = try? log.createSnapshot(at: metadata.index, confState: metadata.confState, data: snapshot.data)
-        let kept = limits.node.keptEntryCount
-        guard snapshot.metadata.index.rawValue > kept else { return nil }
-        let end = snapshot.metadata.index - kept
+        let end = log.compactionEnd(
+            before: metadata.index, countMax: limits.node.keptEntryCount, byteCountMax: limits.node.keptByteCount)
         guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
         return end
     }

@@ -6,7 +6,7 @@ struct ResultWaiters {
     typealias Check = () -> Bool
 
     struct Waiter {
-        let call: UnaryCall
+        let call: any ServiceCall
         /// Answers the call when the run has ended; false when it has not.
         let answerIfEnded: () -> Bool
     }
@@ -47,7 +47,7 @@ struct ResultWaiters {
     /// The node goes: whoever waits asks another one.
     mutating func failAll() {
         let all = byRun.keys.sorted().flatMap { run in
-            (byRun[run] ?? [:]).sorted { $0.key < $1.key }.map(\.value.call)
+            (byRun[run] ?? [:]).sorted { $0.key < $1.key }.map { $0.value.call }
         }
         byRun = [:]
         count = 0

@@ -31,6 +31,8 @@ final class WriteQueue {
     var onWritten: ([Item]) -> Void = { _ in }
     var onFailed: (StorageError) -> Void = { _ in }
 
+    private var retry: (any ScheduledTimer)?
+
     static let fullDiskRetry = Nanoseconds.milliseconds(500)
 
     init(log: DurableLog, snapshots: SnapshotStore, clock: any Clock, byteCountMax: UInt64) {
@@ -48,6 +50,12 @@ final class WriteQueue {
         }
         if let lazy = lazyHardStates.removeValue(forKey: group) { waiting.append(lazy) }
         waiting.append(Item(group: group, message: message))
+    }
+
+    /// Begins no more writes.
+    func stop() {
+        state = .failed
+        retry?.cancel()
     }
 
     func start() {
@@ -96,6 +104,7 @@ final class WriteQueue {
     }
 
     private func finish(_ batch: [Item]) {
+        guard state != .failed else { return }
         state = .idle
         onWritten(batch)
     }
@@ -106,9 +115,10 @@ final class WriteQueue {
             onFailed(error)
             return
         }
+        guard state != .failed else { return }
         state = .full
-        _ = clock.schedule(after: Self.fullDiskRetry) { [self] in
-            guard state == .full else { return }
+        retry = clock.schedule(after: Self.fullDiskRetry) { [weak self] in
+            guard let self, state == .full else { return }
             state = .writing
             write(batch)
         }

@@ -77,6 +77,8 @@ public struct NodeLimits: Sendable {
     /// Commands of this node that are proposed and not yet applied.
     public var pendingProposalCountMax = 65_536
     public var pendingProposalByteCountMax = 128 << 20
+    /// One command. What is larger might fit into a call, but not into the message that takes it to the other nodes.
+    public var commandByteCountMax = 3 << 20
     public var pendingReadCountMax = 65_536
     /// From the proposal to its application; after this the caller is told that the outcome is unknown.
     public var proposalTimeoutMilliseconds: UInt64 = 10_000
@@ -88,6 +90,8 @@ public struct NodeLimits: Sendable {
     public var snapshotByteCount: UInt64 = 64 << 20
     /// Entries that stay in the log behind a snapshot, for followers that are a little behind.
     public var keptEntryCount: UInt64 = 10_000
+    /// Likewise, in bytes of their data: the log is held in memory, too.
+    public var keptByteCount: UInt64 = 64 << 20
     /// A proposal that nothing was heard of for this long is proposed again.
     public var proposalRetryMilliseconds: UInt64 = 3_000
     public var readRetryMilliseconds: UInt64 = 500
@@ -95,6 +99,8 @@ public struct NodeLimits: Sendable {
     public var pendingResultCountMax = 65_536
     /// Raft messages that wait for one peer's connection beyond which new ones are dropped (Raft sends them again).
     public var peerQueueByteCountMax = 32 << 20
+    /// Streams of peers, beyond which only members get one.
+    public var peerStreamCountMax = 1024
     /// Snapshots travel between nodes in parts of this size.
     public var snapshotPartByteCount = 1 << 20
     /// A learner whose log ends at most this many entries before the leader's may become a voter.
@@ -107,6 +113,8 @@ public struct NodeLimits: Sendable {
     /// Timers that a leader fires at the same time.
     public var timerBatchCountMax = 1024
     public var shutdownGraceMilliseconds: UInt64 = 5_000
+    /// From the end of the last call until connections that do not close are cut, within the grace.
+    public var farewellMilliseconds: UInt64 = 500
 
     public init() {}
 }
@@ -206,8 +214,35 @@ extension Limits {
         try check(
             UInt64(workflow.stateByteCountMax) < log.snapshotByteCountMax,
             "workflow.stateByteCountMax < log.snapshotByteCountMax")
+        try check(
+            wire.streamWindowByteCount >= 65_535 && wire.connectionWindowByteCount >= wire.streamWindowByteCount,
+            "65535 ≤ wire.streamWindowByteCount ≤ wire.connectionWindowByteCount")
+        try check(
+            wire.inboundByteCountPerConnectionMax >= wire.messageByteCountMax + Int(wire.connectionWindowByteCount),
+            "wire.inboundByteCountPerConnectionMax ≥ wire.messageByteCountMax + wire.connectionWindowByteCount")
+        try check(
+            wire.streamOutputByteCountMax >= wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount,
+            "wire.streamOutputByteCountMax ≥ wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount")
+        try check(
+            wire.reconnectBackoffMillisecondsMin > 0
+                && wire.reconnectBackoffMillisecondsMin <= wire.reconnectBackoffMillisecondsMax,
+            "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
+        try check(
+            node.peerQueueByteCountMax + wire.messageByteCountMax <= wire.streamOutputByteCountMax,
+            "node.peerQueueByteCountMax + wire.messageByteCountMax ≤ wire.streamOutputByteCountMax")
+        // Room for what is around a command: identifiers, and the message of the entry that carries it.
+        let around = 64 << 10
+        try check(
+            workflow.payloadByteCountMax + around <= node.commandByteCountMax,
+            "workflow.payloadByteCountMax + 64 KiB ≤ node.commandByteCountMax")
+        try check(
+            workflow.variableValueByteCountMax + around <= node.commandByteCountMax,
+            "workflow.variableValueByteCountMax + 64 KiB ≤ node.commandByteCountMax")
+        try check(
+            node.commandByteCountMax + around <= wire.messageByteCountMax,
+            "node.commandByteCountMax + 64 KiB ≤ wire.messageByteCountMax")
         try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
         try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
         try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")

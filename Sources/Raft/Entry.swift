@@ -38,9 +38,14 @@ public struct Entry: Equatable, Sendable {
 }
 
 /// A term and index: together they name one entry for good (Raft §5.3, Log Matching).
-package struct LogPosition: Equatable, Sendable {
-    package var term: Term
-    package var index: LogIndex
+public struct LogPosition: Equatable, Sendable {
+    public var term: Term
+    public var index: LogIndex
+
+    public init(term: Term, index: LogIndex) {
+        self.term = term
+        self.index = index
+    }
 }
 
 private func varintByteCount(_ value: UInt64) -> UInt64 {

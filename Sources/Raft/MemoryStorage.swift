@@ -3,11 +3,13 @@ import Prelude
 
 /// The stable log in memory: what the durable log holds, as the core reads it.
 public final class MemoryStorage: RaftStorage {
-    private var hardState = HardState()
-    private var newestSnapshot = Snapshot()
+    // Without checks of exclusive access, which are dear here, where the core asks all the time: no method below calls
+    // anything that could come back to this object.
+    @exclusivity(unchecked) private var hardState = HardState()
+    @exclusivity(unchecked) private var newestSnapshot = Snapshot()
     /// The entry before the first: the last one compacted, or the start of the log.
-    private var compacted = LogPosition(term: 0, index: 0)
-    private var log: Deque<Entry> = []
+    @exclusivity(unchecked) private var compacted = LogPosition(term: 0, index: 0)
+    @exclusivity(unchecked) private var log: Deque<Entry> = []
 
     public init() {}
 
@@ -73,6 +75,19 @@ public final class MemoryStorage: RaftStorage {
         let term = try term(at: index)
         log.removeFirst(Int(index - compacted.index))
         compacted = LogPosition(term: term, index: index)
+    }
+
+    /// Where the entries up to `index` can be compacted so that the last `countMax` of them stay, or fewer when their
+    /// data has more than `byteCountMax` bytes. `index` is one of the log, or the one before it.
+    public func compactionEnd(before index: LogIndex, countMax: UInt64, byteCountMax: UInt64) -> LogIndex {
+        var end = index
+        var byteCount: UInt64 = 0
+        while end > compacted.index, index - end < countMax {
+            byteCount += UInt64(log[position(of: end)].data.count)
+            if byteCount > byteCountMax { break }
+            end = end - 1
+        }
+        return end
     }
 
     private func position(of index: LogIndex) -> Int { Int(index - firstIndex) }

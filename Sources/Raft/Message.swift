@@ -80,12 +80,13 @@ public struct Message: Equatable, Sendable {
     /// Rejected append: the sender's guess of the last entry that may match, of term `logTerm`.
     public var rejectHint: LogIndex
     public var entries: [Entry]
-    /// Vote: why. Heartbeat: the last pending read, echoed. Read: the reader's name for it.
+    /// Vote: why. Rejected vote: index and term of the last committed entry. Heartbeat: the last pending read, echoed.
+    /// Read: the reader's name for it.
     public var context: [UInt8]
     /// Storage messages only: to be delivered when the work is done.
     public var responses: [Message]
     // Boxed: few messages carry one, and every message is copied often.
-    private var boxedSnapshot: SnapshotBox?
+    var boxedSnapshot: SnapshotBox?
 
     public var snapshot: Snapshot? {
         get { boxedSnapshot?.value }
@@ -95,8 +96,7 @@ public struct Message: Equatable, Sendable {
     public init(
         kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
         index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
-        snapshot: Snapshot? = nil, reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8] = [],
-        responses: [Message] = []
+        reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8] = [], responses: [Message] = []
     ) {
         self.kind = kind
         self.to = to
@@ -107,18 +107,31 @@ public struct Message: Equatable, Sendable {
         self.entries = entries
         self.commit = commit
         self.vote = vote
-        self.boxedSnapshot = snapshot.map(SnapshotBox.init)
         self.reject = reject
         self.rejectHint = rejectHint
         self.context = context
         self.responses = responses
     }
 
+    /// As above, with a snapshot; apart, for most messages are made without one.
+    public init(
+        kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
+        index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
+        snapshot: Snapshot?, reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8] = [],
+        responses: [Message] = []
+    ) {
+        self.init(
+            kind: kind, to: to, from: from, term: term, logTerm: logTerm, index: index, entries: entries,
+            commit: commit, vote: vote, reject: reject, rejectHint: rejectHint, context: context,
+            responses: responses)
+        self.snapshot = snapshot
+    }
+
     /// The hard state that a storage append message carries; empty when it carries none.
     public var hardState: HardState { HardState(term: term, vote: vote, commit: commit) }
 }
 
-private final class SnapshotBox: Sendable, Equatable {
+final class SnapshotBox: Sendable, Equatable {
     let value: Snapshot
 
     init(_ value: Snapshot) { self.value = value }

@@ -149,6 +149,9 @@ package struct ProgressMap: Sendable {
         _modify { yield &values[position] }
     }
 
+    /// What this node has acknowledged; 0 when it is no member.
+    func match(of id: NodeID) -> LogIndex { position(of: id).map { values[$0].match } ?? 0 }
+
     package subscript(id: NodeID) -> Progress? { position(of: id).map { values[$0] } }
 
     package func contains(_ id: NodeID) -> Bool { position(of: id) != nil }

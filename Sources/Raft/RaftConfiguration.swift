@@ -55,6 +55,16 @@ public struct RaftConfiguration: Sendable {
         self.random = random
     }
 
+    public init(id: NodeID, limits: RaftLimits, random: SeededRandom) {
+        self.init(
+            id: id, electionTicks: limits.electionTicks, heartbeatTicks: limits.heartbeatTicks, random: random)
+        messageByteCountMax = limits.messageByteCountMax
+        committedByteCountPerReadyMax = limits.committedByteCountPerReadyMax
+        uncommittedByteCountMax = limits.uncommittedByteCountMax
+        inflightMessageCountMax = limits.inflightMessageCountMax
+        inflightByteCountMax = limits.inflightByteCountMax
+    }
+
     func validate() throws(RaftError) {
         func check(_ holds: Bool, _ reason: String) throws(RaftError) {
             if !holds { throw .invalidConfiguration(reason: reason) }

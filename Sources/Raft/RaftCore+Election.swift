@@ -16,9 +16,11 @@ extension RaftCore {
     mutating func hup() { hup(configuration.preVote ? .preElection : .election) }
 
     mutating func hup(_ reason: CampaignReason) {
-        if role == .leader || !isPromotable { return }
+        if role == .leader { return note(.campaignRefused(.isLeader, term)) }
+        if !isPromotable { return note(.campaignRefused(.unpromotable, term)) }
         // What is committed may change who has to be asked.
-        if log.hasUnappliedConfChange() { return }
+        if log.hasUnappliedConfChange() { return note(.campaignRefused(.unappliedConfChange, term)) }
+        note(.electionStarted(term))
         campaign(reason)
     }
 
@@ -40,6 +42,7 @@ extension RaftCore {
                 // Counts once it is durable.
                 send(Message(kind: kind.voteResponse, to: id, term: electionTerm))
             } else {
+                note(.voteRequested(kind, of: voter, last: last, term))
                 send(
                     Message(
                         kind: kind, to: voter, term: electionTerm, logTerm: last.term, index: last.index,
@@ -58,6 +61,7 @@ extension RaftCore {
         let candidate = LogPosition(term: message.logTerm, index: message.index)
         // A learner votes too: it may be a voter already and not know yet, and then its vote is needed.
         if canVote && (log.isUpToDate(candidate) || hasBug(.votesForStaleLogs)) {
+            noteVoteAnswer(message, .granted)
             // In the term of the request: a pre-vote is about a term that is not yet the own.
             send(Message(kind: message.kind.voteResponse, to: message.from, term: message.term))
             if !isPreVote {
@@ -65,14 +69,39 @@ extension RaftCore {
                 vote = message.from
             }
         } else {
-            send(Message(kind: message.kind.voteResponse, to: message.from, term: term, reject: true))
+            rejectVote(message)
         }
+    }
+
+    /// The rejection tells what is committed here.
+    ///
+    /// A candidate that has lost its commit index in a restart may still act on a configuration that was left long ago,
+    /// and need the vote of a node that is no voter any more but has a longer log: that node neither votes for it nor
+    /// campaigns, and nobody else could ever tell the candidate.
+    mutating func rejectVote(_ message: Message) {
+        noteVoteAnswer(message, .rejected)
+        var news = ByteWriter(capacity: 16)
+        news.append(fixed: log.committed.rawValue)
+        news.append(fixed: log.termOrZero(at: log.committed).rawValue)
+        send(
+            Message(
+                kind: message.kind.voteResponse, to: message.from, term: term, reject: true, context: news.bytes))
+    }
+
+    /// An entry that is committed elsewhere and is in the own log is committed here too (Raft §5.3, Log Matching).
+    private mutating func learnCommit(_ context: [UInt8]) {
+        var reader = ByteReader(context)
+        guard let index = try? reader.fixed64(), let term = try? reader.fixed64(), reader.isAtEnd else { return }
+        _ = log.maybeCommit(LogPosition(term: Term(term), index: LogIndex(index)))
     }
 
     mutating func stepCandidate(_ message: Message) throws(RaftError) {
         switch message.kind {
         case .propose:
+            note(.proposalDropped(.noLeader, term))
             throw .proposalDropped
+        case .timeoutNow:
+            note(.timeoutNow(from: message.from, term, role))
         case .append, .heartbeat, .snapshot:
             // Somebody else has won this term.
             becomeFollower(message.term, leader: message.from)
@@ -85,7 +114,10 @@ extension RaftCore {
     }
 
     private mutating func poll(_ message: Message) {
+        note(.voteReceived(message.kind, from: message.from, granted: !message.reject, term))
         if votes[message.from] == nil { votes[message.from] = !message.reject }
+        note(countedVotes(message.kind))
+        if message.reject { learnCommit(message.context) }
         switch members.membership.voters.voteResult({ votes[$0] }) {
         case .pending:
             break
@@ -102,6 +134,13 @@ extension RaftCore {
         }
     }
 
+    private func countedVotes(_ kind: MessageKind) -> RaftEvent {
+        // Of those who count now; others may have voted before they were removed.
+        let voters = members.progress.ids.filter { members.progress[$0]?.isLearner == false }
+        return .votesCounted(
+            kind, granted: voters.count { votes[$0] == true }, rejected: voters.count { votes[$0] == false })
+    }
+
     /// A leader that hears from no quorum steps down (Raft dissertation §6.2).
     mutating func checkQuorum() {
         let progress = members.progress
@@ -110,7 +149,10 @@ extension RaftCore {
                 // A voter that is being added or removed counts as long as it is in one half.
                 progress[id].map { $0.isLearner ? nil : $0.recentActive } ?? nil
             } == .won
-        if !isActive { becomeFollower(term, leader: .none) }
+        if !isActive {
+            note(.quorumLost)
+            becomeFollower(term, leader: .none)
+        }
         for position in 0..<members.progress.count where members.progress.ids[position] != id {
             members.progress[position].recentActive = false
         }

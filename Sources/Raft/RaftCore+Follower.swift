@@ -4,7 +4,10 @@ extension RaftCore {
     mutating func stepFollower(_ message: Message) throws(RaftError) {
         switch message.kind {
         case .propose:
-            if leader == .none || configuration.disableProposalForwarding { throw .proposalDropped }
+            if leader == .none || configuration.disableProposalForwarding {
+                note(.proposalDropped(leader == .none ? .noLeader : .notForwarded(leader), term))
+                throw .proposalDropped
+            }
             forwardToLeader(message)
         case .append:
             hearFromLeader(message)
@@ -16,12 +19,17 @@ extension RaftCore {
             hearFromLeader(message)
             try handleSnapshot(message)
         case .transferLeader, .readIndex:
-            if leader != .none { forwardToLeader(message) }
+            if leader == .none { return note(.droppedWithoutLeader(message.kind, term)) }
+            forwardToLeader(message)
         case .forgetLeader:
             // The lease of a leader rests on its followers not electing another.
-            if configuration.readOnlyOption == .safe { leader = .none }
+            if configuration.readOnlyOption == .leaseBased { return note(.forgettingLeaderRefused) }
+            if leader == .none { return }
+            note(.forgotLeader(leader, term))
+            leader = .none
         case .timeoutNow:
             // No pre-vote: this is no return from isolation, and every round trip counts.
+            note(.timeoutNow(from: message.from, term, role))
             hup(.transfer)
         case .readIndexResponse:
             readStates.append(ReadState(index: message.index, context: message.context))
@@ -49,7 +57,8 @@ extension RaftCore {
         }
         let previous = LogPosition(term: message.logTerm, index: message.index)
         switch log.maybeAppend(after: previous, message.entries, leaderCommit: message.commit) {
-        case .accepted(let last, _, _):
+        case .accepted(let last, let conflict, let truncation):
+            note(conflict, truncation)
             send(Message(kind: .appendResponse, to: message.from, index: last))
         case .mismatch:
             rejectAppend(message)
@@ -58,9 +67,24 @@ extension RaftCore {
         }
     }
 
+    private func note(_ conflict: RaftLog.Conflict?, _ truncation: UnstableLog.Truncation) {
+        if let conflict {
+            note(.conflictFound(conflict.index, existing: conflict.existing, replacing: conflict.replacing))
+        }
+        switch truncation {
+        case .none: break
+        case .all(let from): note(.unstableReplaced(from: from))
+        case .tail(let from): note(.unstableTruncated(from: from))
+        }
+    }
+
     /// Tells the leader where to go on: no entry behind the hint can match, as its term there is above the one that
     /// the leader has at this place.
     private mutating func rejectAppend(_ message: Message) {
+        note(
+            .appendRejected(
+                own: LogPosition(term: log.termOrZero(at: message.index), index: message.index),
+                previous: LogPosition(term: message.logTerm, index: message.index), from: message.from))
         let hint = log.findConflict(byTerm: message.logTerm, from: min(message.index, log.lastIndex))
         send(
             Message(
@@ -79,7 +103,9 @@ extension RaftCore {
 
     private mutating func handleSnapshot(_ message: Message) throws(RaftError) {
         guard let snapshot = message.snapshot else { return }
-        let index = try restore(snapshot) ? log.lastIndex : log.committed
+        let isRestored = try restore(snapshot)
+        note(.snapshotHandled(restored: isRestored, commit: log.committed, snapshot.metadata))
+        let index = isRestored ? log.lastIndex : log.committed
         send(Message(kind: .appendResponse, to: message.from, index: index))
     }
 
@@ -89,9 +115,13 @@ extension RaftCore {
         if metadata.index <= log.committed { return false }
         let confState = metadata.confState
         // A snapshot that does not mention this node would leave it in no configuration.
-        if !confState.contains(id) { return false }
+        if !confState.contains(id) {
+            note(.snapshotNotForThisNode(confState))
+            return false
+        }
         if log.matches(snapshot.position) {
             // All entries are here; only the news that they are committed was not.
+            note(.snapshotFastForwarded(commit: log.committed, last: log.lastPosition, metadata))
             log.commit(to: metadata.index)
             return false
         }
@@ -102,9 +132,18 @@ extension RaftCore {
         } catch {
             throw .malformedMessage(reason: "snapshot \(metadata.index): \(error)")
         }
+        note(.snapshotRestoreStarted(logState, metadata))
         log.restore(snapshot)
         votes.removeAll()
         if members.progress.count == 0 || !hasBug(.snapshotSkipsConfiguration) { switchTo(restored) }
+        note(.snapshotInstalled(commit: log.committed, last: log.lastPosition, metadata))
         return true
+    }
+
+    private var logState: RaftEvent.LogState {
+        RaftEvent.LogState(
+            committed: log.committed, applied: log.applied, applying: log.applying,
+            unstableOffset: log.unstable.offset, unstableOffsetInProgress: log.unstable.offsetInProgress,
+            unstableCount: log.unstable.count)
     }
 }

@@ -13,7 +13,9 @@ extension RaftCore {
             handleRead(from: message.from, context: message.context)
         case .appendResponse, .heartbeatResponse, .snapshotStatus, .unreachable, .transferLeader:
             // These are about one member. Responses of former members are dropped.
-            guard let member = members.progress.position(of: message.from) else { return }
+            guard let member = members.progress.position(of: message.from) else {
+                return note(.noProgress(of: message.from))
+            }
             try stepLeader(message, about: member)
         default:
             break
@@ -40,6 +42,7 @@ extension RaftCore {
         case .unreachable:
             // An append was probably lost with whatever could not be sent.
             if members.progress[member].state == .replicate { members.progress[member].becomeProbe() }
+            note(.unreachable(progressStatus(member)))
         case .transferLeader:
             transferLeadership(to: message.from, member)
         default:
@@ -52,7 +55,11 @@ extension RaftCore {
     mutating func propose(_ proposed: [Entry]) throws(RaftError) {
         // A leader that was removed serves on until its successor is found, but takes nothing new; nor does one that is
         // about to hand over.
-        if !members.progress.contains(id) || leadership.transferee != .none { throw .proposalDropped }
+        if !members.progress.contains(id) { throw .proposalDropped }
+        if leadership.transferee != .none {
+            note(.proposalDropped(.transferring(leadership.transferee), term))
+            throw .proposalDropped
+        }
         var entries = proposed
         for place in entries.indices where entries[place].kind.isConfChange {
             try admitConfChange(&entries[place], at: log.lastIndex + UInt64(place) + 1)
@@ -70,7 +77,8 @@ extension RaftCore {
         } catch {
             throw .malformedMessage(reason: "configuration change: \(error)")
         }
-        if !configuration.disableConfChangeValidation && refusal(of: change) != nil {
+        if !configuration.disableConfChangeValidation, let reason = refusal(of: change) {
+            note(.confChangeRefused(change, members.membership.confState, reason: reason))
             entry = Entry()
         } else {
             leadership.pendingConfIndex = index
@@ -81,7 +89,10 @@ extension RaftCore {
     mutating func append(_ proposed: [Entry]) -> Bool {
         let byteCount = proposed.payloadByteCount
         let tail = leadership.uncommittedByteCount
-        if tail > 0 && byteCount > 0 && tail + byteCount > configuration.uncommittedByteCountMax { return false }
+        if tail > 0 && byteCount > 0 && tail + byteCount > configuration.uncommittedByteCountMax {
+            note(.proposalDropped(.tailTooLarge, term))
+            return false
+        }
         leadership.uncommittedByteCount = tail + byteCount
 
         var entries = proposed
@@ -99,6 +110,10 @@ extension RaftCore {
     // MARK: Responses
 
     private mutating func handleRejection(_ message: Message, of member: Int) {
+        note(
+            .rejectionReceived(
+                hint: LogPosition(term: message.logTerm, index: message.rejectHint), from: message.from,
+                message.index))
         var hint = message.rejectHint
         if message.logTerm > 0 {
             // The follower's term at the hint is known: what is above it here cannot match either. So each side skips
@@ -106,6 +121,7 @@ extension RaftCore {
             hint = log.findConflict(byTerm: message.logTerm, from: hint).index
         }
         guard members.progress[member].maybeDecrease(rejected: message.index, hint: hint) else { return }
+        note(.progressDecreased(progressStatus(member)))
         if members.progress[member].state == .replicate { members.progress[member].becomeProbe() }
         sendAppend(to: member)
     }
@@ -122,6 +138,7 @@ extension RaftCore {
         case .snapshot:
             // Whichever snapshot it was: if the log can go on from here, it does.
             if members.progress[member].match + 1 >= log.firstIndex {
+                note(.recoveredFromSnapshot(progressStatus(member)))
                 members.progress[member].becomeProbe()
                 members.progress[member].becomeReplicate()
             }
@@ -141,6 +158,7 @@ extension RaftCore {
             while maybeSendAppend(to: member, evenIfEmpty: false) {}
         }
         if message.from == leadership.transferee && members.progress[member].match == log.lastIndex {
+            note(.transfer(.sentAfterCatchingUp, to: message.from, term))
             send(Message(kind: .timeoutNow, to: message.from))
         }
     }
@@ -162,6 +180,7 @@ extension RaftCore {
         guard members.progress[member].state == .snapshot else { return }
         if failed { members.progress[member].snapshotFailed() }
         members.progress[member].becomeProbe()
+        note(.snapshotReported(progressStatus(member), succeeded: !failed))
         // Wait for the follower to apply it or, if it failed, for the next heartbeat.
         members.progress[member].pauseFlow()
     }
@@ -169,17 +188,21 @@ extension RaftCore {
     // MARK: Leadership transfer (Raft dissertation §3.10)
 
     private mutating func transferLeadership(to transferee: NodeID, _ member: Int) {
-        if members.progress[member].isLearner { return }
+        if members.progress[member].isLearner { return note(.transfer(.toLearner, to: transferee, term)) }
         if leadership.transferee != .none {
-            if leadership.transferee == transferee { return }
+            let before = leadership.transferee
+            if before == transferee { return note(.transfer(.alreadyUnderWay, to: transferee, term)) }
             abortTransfer()
+            note(.transfer(.aborted, to: before, term))
         }
-        if transferee == id { return }
+        if transferee == id { return note(.transfer(.toSelf, to: transferee, term)) }
+        note(.transfer(.started, to: transferee, term))
         // It has one election timeout from now.
         electionElapsed = 0
         leadership.transferee = transferee
         if members.progress[member].match == log.lastIndex {
             send(Message(kind: .timeoutNow, to: transferee))
+            note(.transfer(.sentAtOnce, to: transferee, term))
         } else {
             sendAppend(to: member)
         }

@@ -33,6 +33,7 @@ extension RaftCore {
     mutating func switchTo(_ changed: Members) -> ConfState {
         members = changed
         let confState = members.membership.confState
+        note(.switchedConfiguration(confState))
         guard role == .leader else { return confState }
         guard let own = members.progress[id], !own.isLearner else {
             if configuration.stepDownOnRemoval { becomeFollower(term, leader: .none) }
@@ -48,6 +49,7 @@ extension RaftCore {
                 _ = maybeSendAppend(to: member, evenIfEmpty: false)
             }
         }
+        recheckReads()
         if !members.membership.voters.contains(leadership.transferee) { abortTransfer() }
         return confState
     }

@@ -4,10 +4,11 @@ extension RaftCore {
     /// A read that wants to see all that was committed before it came (Raft §8, dissertation §6.4).
     mutating func handleRead(from reader: NodeID, context: [UInt8]) {
         let read = PendingReads.Read(from: reader, context: context, index: log.committed)
-        if members.membership.voters.isSingleton || hasBug(.readsWithoutQuorum) {
+        if hasBug(.readsWithoutQuorum) {
             answer(read)
         } else if log.termOrZero(at: log.committed) != term {
-            // Only an entry of its own term tells a leader what its predecessors had committed.
+            // Only an entry of its own term tells a leader what its predecessors had committed. That holds for a single
+            // voter, too: after a restart it may not remember how far it had committed what it acknowledged.
             if hasRoomForReads { leadership.reads.postpone(read) }
         } else {
             confirm(read)
@@ -17,6 +18,7 @@ extension RaftCore {
     private var hasRoomForReads: Bool { leadership.reads.count < configuration.pendingReadCountMax }
 
     private mutating func confirm(_ read: PendingReads.Read) {
+        if members.membership.voters.isSingleton { return answer(read) }
         switch configuration.readOnlyOption {
         case .leaseBased:
             answer(read)
@@ -39,6 +41,13 @@ extension RaftCore {
         let confirmed = leadership.reads.confirm(
             from: member, context: context, leader: id, quorum: members.membership.voters)
         for read in confirmed { answer(read) }
+    }
+
+    /// The quorum has changed, and a smaller one may have confirmed what a larger one had not. A leader that is left
+    /// alone hears from nobody any more.
+    mutating func recheckReads() {
+        let context = leadership.reads.heartbeatContext
+        if !context.isEmpty { confirmReads(from: id, context: context) }
     }
 
     private mutating func answer(_ read: PendingReads.Read) {

@@ -36,13 +36,27 @@ extension RaftCore {
 
     private mutating func maybeSendSnapshot(to member: Int) -> Bool {
         // A snapshot is too large to be sent to who may not be there.
-        guard members.progress[member].recentActive, let snapshot = try? log.snapshot() else { return false }
+        let receiver = members.progress.ids[member]
+        guard members.progress[member].recentActive else {
+            note(.snapshotNotSent(to: receiver, .inactive))
+            return false
+        }
+        guard let snapshot = try? log.snapshot() else {
+            note(.snapshotNotSent(to: receiver, .unavailable))
+            return false
+        }
         invariant(!snapshot.isEmpty, "what is compacted is in a snapshot")
         // Who is not in the snapshot's configuration would refuse it. The application makes a newer one.
-        let confState = snapshot.metadata.confState
-        guard confState.contains(members.progress.ids[member]) else { return false }
+        guard snapshot.metadata.confState.contains(receiver) else {
+            note(.snapshotNotSent(to: receiver, .outdatedConfiguration))
+            return false
+        }
+        note(
+            .snapshotSent(
+                progressStatus(member), snapshot.metadata, firstIndex: log.firstIndex, commit: log.committed))
         members.progress[member].becomeSnapshot(at: snapshot.metadata.index)
-        send(Message(kind: .snapshot, to: members.progress.ids[member], snapshot: snapshot))
+        note(.replicationPaused(progressStatus(member)))
+        send(Message(kind: .snapshot, to: receiver, snapshot: snapshot))
         return true
     }
 
@@ -58,8 +72,7 @@ extension RaftCore {
     }
 
     mutating func maybeCommit() -> Bool {
-        let progress = members.progress
-        let index = members.membership.voters.committedIndex { progress[$0]?.match ?? 0 }
+        let index = members.membership.voters.committedIndex { members.progress.match(of: $0) }
         if hasBug(.commitsOlderTermByCount) {
             return log.maybeCommit(LogPosition(term: log.termOrZero(at: index), index: index))
         }

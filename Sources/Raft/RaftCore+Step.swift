@@ -1,6 +1,23 @@
 import Prelude
 
 extension RaftCore {
+    /// See `RawNode.step`.
+    mutating func receive(_ message: Message) throws(RaftError) {
+        let fromStorage = message.from.isLocalThread
+        if message.kind.isLocal && !fromStorage { throw .localMessage }
+        if message.kind.isResponse && !fromStorage && !members.progress.contains(message.from) { throw .unknownPeer }
+        try step(message)
+    }
+
+    /// See `RawNode.stepFromPeer`.
+    mutating func receiveFromPeer(_ message: Message) throws(RaftError) {
+        if message.from.isLocalThread || message.from == id { throw .localMessage }
+        guard message.to == id else {
+            throw .malformedMessage(reason: "a message for node \(message.to) came to node \(id)")
+        }
+        try receive(message)
+    }
+
     /// Handles one message. The term comes first (Raft §5.1), and then it is the role's turn.
     mutating func step(_ message: Message) throws(RaftError) {
         let isOwn = message.from == id || message.from.isLocalThread
@@ -11,7 +28,7 @@ extension RaftCore {
             hup()
         case .storageAppendResponse:
             if message.index != 0 {
-                _ = log.stableTo(LogPosition(term: message.logTerm, index: message.index))
+                confirmStable(LogPosition(term: message.logTerm, index: message.index))
             }
             if let snapshot = message.snapshot { try appliedSnapshot(snapshot) }
         case .storageApplyResponse:
@@ -42,17 +59,42 @@ extension RaftCore {
             let forced = message.context == CampaignReason.transfer.context
             let inLease =
                 configuration.checkQuorum && leader != .none && electionElapsed < configuration.electionTicks
-            if inLease && !forced { return false }
-            if message.kind == .vote { becomeFollower(message.term, leader: .none) }
+            if inLease && !forced {
+                let ticks = configuration.electionTicks - electionElapsed
+                noteVoteAnswer(message, .ignored(leaseTicks: ticks))
+                return false
+            }
+            if message.kind == .vote {
+                noteHigherTerm(message)
+                becomeFollower(message.term, leader: .none)
+            }
         case .preVoteResponse where !message.reject:
             // Names the term that the election would have. The own term is raised when there are enough of them.
             break
         case .append, .heartbeat, .snapshot:
+            noteHigherTerm(message)
             becomeFollower(message.term, leader: message.from)
         default:
+            noteHigherTerm(message)
             becomeFollower(message.term, leader: .none)
         }
         return true
+    }
+
+    private func noteHigherTerm(_ message: Message) {
+        note(.higherTerm(message.kind, from: message.from, message.term, own: term))
+    }
+
+    private func noteLowerTerm(_ message: Message) {
+        note(.lowerTermIgnored(message.kind, from: message.from, message.term, own: term))
+    }
+
+    func noteVoteAnswer(_ message: Message, _ answer: RaftEvent.VoteAnswer) {
+        note(
+            .voteAnswered(
+                message.kind, to: message.from, answer,
+                candidate: LogPosition(term: message.logTerm, index: message.index), own: log.lastPosition,
+                hardState))
     }
 
     private mutating func handleLowerTerm(_ message: Message) {
@@ -62,19 +104,31 @@ extension RaftCore {
             // with a higher term that cannot win, that its peer has another term: this response does.
             if configuration.checkQuorum || configuration.preVote {
                 send(Message(kind: .appendResponse, to: message.from))
+            } else {
+                noteLowerTerm(message)
             }
         case .preVote:
             // Dropped, it could leave a candidate with a higher term but a shorter log waiting for ever.
-            send(Message(kind: .preVoteResponse, to: message.from, term: term, reject: true))
+            rejectVote(message)
         case .storageAppendResponse:
             // The entries may have been replaced in a later term and written again; a snapshot is good in any term.
+            if message.index != 0 { noteLowerTerm(message) }
             if let snapshot = message.snapshot { try? appliedSnapshot(snapshot) }
         default:
-            break
+            noteLowerTerm(message)
         }
     }
 
     // MARK: Completed storage work
+
+    private mutating func confirmStable(_ position: LogPosition) {
+        switch log.stableTo(position) {
+        case .stable: break
+        case .missing: note(.stableIgnored(position, .missing))
+        case .matchedSnapshot: note(.stableIgnored(position, .matchedSnapshot))
+        case .replacedMeanwhile(let term): note(.stableIgnored(position, .replacedMeanwhile(term)))
+        }
+    }
 
     private mutating func appliedSnapshot(_ snapshot: Snapshot) throws(RaftError) {
         let index = snapshot.metadata.index
@@ -99,7 +153,10 @@ extension RaftCore {
         if members.membership.autoLeave && index >= leadership.pendingConfIndex && role == .leader {
             // An entry without data is never too large. It is dropped while leadership is being transferred; then the
             // next applied entry, or the next leader, tries again.
-            try? propose([Entry(kind: .confChangeV2)])
+            do {
+                try propose([Entry(kind: .confChangeV2)])
+                note(.leavingJointConfiguration(members.membership.confState))
+            } catch {}
         }
     }
 }

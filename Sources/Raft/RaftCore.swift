@@ -4,10 +4,11 @@ import Prelude
 /// touches nothing else.
 ///
 /// The extensions hold the parts: `+Step` terms and dispatch, `+Election`, `+Follower`, `+Leader`, `+Replication`,
-/// `+Membership`, `+Reads`.
-package struct RaftCore {
+/// `+Membership`, `+Reads`, `+Ready` what is handed out.
+package struct RaftCore: ~Copyable {
     let configuration: RaftConfiguration
     package let id: NodeID
+    private let observer: ((RaftEvent) -> Void)?
 
     package internal(set) var term: Term = 0
     package internal(set) var vote: NodeID = .none
@@ -21,6 +22,13 @@ package struct RaftCore {
     /// To be sent, or delivered to this node itself, once everything before is stable.
     var messagesAfterAppend: [Message] = []
     var readStates: [ReadState] = []
+
+    // What the last `Ready` said, see `+Ready`.
+    var handedOutSoftState = SoftState(leader: .none, role: .follower)
+    var handedOutHardState = HardState()
+    /// Without asynchronous storage writes: what the node tells itself when a `Ready` is done.
+    var onAdvance: [Message] = []
+    var isAdvancePending = false
 
     var votes: [NodeID: Bool] = [:]
     var leadership = Leadership()
@@ -41,14 +49,19 @@ package struct RaftCore {
         var reads = PendingReads()
     }
 
-    init(_ configuration: RaftConfiguration, storage: any RaftStorage) throws(RaftError) {
-        try configuration.validate()
+    /// Begins with nothing; `recover` follows. The configuration is valid.
+    init(
+        _ configuration: RaftConfiguration, storage: any RaftStorage, observer: ((RaftEvent) -> Void)?
+    ) {
         self.configuration = configuration
+        self.observer = observer
         id = configuration.id
         random = configuration.random
         log = RaftLog(storage: storage, applyingByteCountMax: configuration.committedByteCountPerReadyMax)
+    }
 
-        let (hardState, confState) = storage.initialState()
+    /// Takes over what is stored.
+    mutating func recover(_ hardState: HardState, _ confState: ConfState) throws(RaftError) {
         do {
             let changer = ConfigurationChanger(Members(), lastIndex: log.lastIndex, inflights: freshInflights)
             switchTo(try changer.restore(confState))
@@ -72,6 +85,21 @@ package struct RaftCore {
             log.appliedTo(configuration.applied, byteCount: 0)
         }
         becomeFollower(term, leader: .none)
+        handedOutSoftState = softState
+        handedOutHardState = self.hardState
+        note(
+            .started(
+                voters: members.membership.voters.voters.ids, self.hardState, applied: log.applied,
+                last: log.lastPosition))
+    }
+
+    /// Events are made only for who listens.
+    func note(_ event: @autoclosure () -> RaftEvent) {
+        if let observer { observer(event()) }
+    }
+
+    func progressStatus(_ member: Int) -> RaftStatus.PeerProgress {
+        RaftStatus.PeerProgress(members.progress.ids[member], members.progress[member])
     }
 
     func hasBug(_ bug: PlantedBugs) -> Bool { configuration.plantedBugs.contains(bug) }
@@ -86,8 +114,8 @@ package struct RaftCore {
 
     /// Whether this node may campaign: it is a voter, and what it knows of the configuration is applied.
     var isPromotable: Bool {
-        guard let own = members.progress[id] else { return false }
-        return !own.isLearner && log.unstable.snapshot == nil
+        guard let own = members.progress.position(of: id) else { return false }
+        return !members.progress[own].isLearner && !log.unstable.hasSnapshot
     }
 
     // MARK: Time
@@ -149,6 +177,7 @@ package struct RaftCore {
         reset(newTerm)
         leader = newLeader
         role = .follower
+        note(.becameFollower(term))
     }
 
     mutating func becomeCandidate() {
@@ -156,6 +185,7 @@ package struct RaftCore {
         reset(term + 1)
         vote = id
         role = .candidate
+        note(.becameCandidate(term))
     }
 
     /// Changes neither the term nor the vote: only the answers to come do.
@@ -164,6 +194,7 @@ package struct RaftCore {
         votes.removeAll()
         leader = .none
         role = .preCandidate
+        note(.becamePreCandidate(term))
     }
 
     mutating func becomeLeader() {
@@ -181,13 +212,13 @@ package struct RaftCore {
         // Raft §8: a leader commits an entry of its own term to find out what is committed.
         let accepted = append([Entry()])
         invariant(accepted, "an entry without data is always accepted")
+        note(.becameLeader(term))
     }
 
     // MARK: Sending
 
     /// Fills in the sender and, for all that has one, the term.
-    mutating func send(_ message: Message) {
-        var message = message
+    mutating func send(_ message: consuming Message) {
         if message.from == .none { message.from = id }
         switch message.kind {
         case .vote, .voteResponse, .preVote, .preVoteResponse:
@@ -203,9 +234,12 @@ package struct RaftCore {
             messages.append(message)
         case .appendResponse, .voteResponse, .preVoteResponse:
             // These promise that something is durable.
+            if messagesAfterAppend.isEmpty { messagesAfterAppend.reserveCapacity(4) }
             messagesAfterAppend.append(message)
         default:
             invariant(message.to != id, "only what waits for the storage is sent to oneself")
+            // Room for one to each member, and two for the storage.
+            if messages.isEmpty { messages.reserveCapacity(members.progress.count + 2) }
             messages.append(message)
         }
     }

@@ -3,7 +3,7 @@ import Prelude
 /// The whole log, stable and unstable, and how far it is committed and applied.
 ///
 /// `applied <= applying <= committed <= lastIndex`.
-package struct RaftLog {
+package struct RaftLog: ~Copyable {
     private let storage: any RaftStorage
     package private(set) var unstable: UnstableLog
     package private(set) var committed: LogIndex
@@ -34,8 +34,9 @@ package struct RaftLog {
     /// The term of an entry; also of the one before the first, which is known for matching.
     package func term(at index: LogIndex) throws(RaftStorageError) -> Term {
         if let term = unstable.term(at: index) { return term }
-        if index + 1 < firstIndex { throw .compacted }
-        if index > lastIndex { throw .unavailable }
+        if index >= unstable.offset { throw .unavailable }
+        // A snapshot that is still to be written replaces all that is stored.
+        if unstable.hasSnapshot { throw .compacted }
         return try storage.term(at: index)
     }
 
@@ -149,7 +150,7 @@ package struct RaftLog {
     }
 
     func hasNextCommittedEntries(allowUnstable: Bool) -> Bool {
-        !isApplyingPaused && unstable.snapshot == nil && applying < appliableIndex(allowUnstable: allowUnstable)
+        !isApplyingPaused && !unstable.hasSnapshot && applying < appliableIndex(allowUnstable: allowUnstable)
     }
 
     func nextCommittedEntries(allowUnstable: Bool) -> [Entry] {

@@ -1,22 +1,19 @@
 import Prelude
 
-/// One member of one group: a core, and the bookkeeping of what it has handed out. Not thread-safe.
+/// One member of one group. Not thread-safe.
 ///
 /// The loop is: feed it (`tick`, `step`, `propose`, …), and while `hasReady`, take a `ready` and do what it says.
 public final class RawNode {
     package private(set) var core: RaftCore
-    private let asyncStorageWrites: Bool
-    private var handedOutSoftState: SoftState
-    private var handedOutHardState: HardState
-    /// Without asynchronous storage writes: what the node tells itself when a `Ready` is done.
-    private var onAdvance: [Message] = []
-    private var isAdvancePending = false
 
-    public init(_ configuration: RaftConfiguration, storage: some RaftStorage) throws(RaftError) {
-        core = try RaftCore(configuration, storage: storage)
-        asyncStorageWrites = configuration.asyncStorageWrites
-        handedOutSoftState = core.softState
-        handedOutHardState = core.hardState
+    /// `observer` is told what the core decides, for logs; it must not call back.
+    public init(
+        _ configuration: RaftConfiguration, storage: some RaftStorage, observer: ((RaftEvent) -> Void)? = nil
+    ) throws(RaftError) {
+        try configuration.validate()
+        core = RaftCore(configuration, storage: storage, observer: observer)
+        let (hardState, confState) = storage.initialState()
+        try core.recover(hardState, confState)
     }
 
     // MARK: Input
@@ -55,22 +52,13 @@ public final class RawNode {
 
     /// Handles a message: from another node, or a response of the own storage work.
     public func step(_ message: Message) throws(RaftError) {
-        let fromStorage = message.from.isLocalThread
-        if message.kind.isLocal && !fromStorage { throw .localMessage }
-        if message.kind.isResponse && !fromStorage && !core.members.progress.contains(message.from) {
-            throw .unknownPeer
-        }
-        try core.step(message)
+        try core.receive(message)
     }
 
     /// As `step`, for what came over the network: a message that claims to be from this node or from its storage, or
     /// that is not for this node, is refused. The caller has checked that the peer is who `from` says.
     public func stepFromPeer(_ message: Message) throws(RaftError) {
-        if message.from.isLocalThread || message.from == core.id { throw .localMessage }
-        guard message.to == core.id else {
-            throw .malformedMessage(reason: "a message for node \(message.to) came to node \(core.id)")
-        }
-        try step(message)
+        try core.receiveFromPeer(message)
     }
 
     /// Asks for an index to read at: comes back as a `ReadState` with `context`, or not at all, when there is no leader
@@ -102,113 +90,13 @@ public final class RawNode {
     // MARK: Output
 
     /// Whether `ready` has anything to say.
-    public var hasReady: Bool {
-        if !core.messages.isEmpty || !core.messagesAfterAppend.isEmpty { return true }
-        if core.log.unstable.hasNextEntries || core.log.hasNextCommittedEntries(allowUnstable: !asyncStorageWrites) {
-            return true
-        }
-        if core.hardState != handedOutHardState || core.softState != handedOutSoftState { return true }
-        return core.log.unstable.hasNextSnapshot || !core.readStates.isEmpty
-    }
+    public var hasReady: Bool { core.hasReady }
 
     /// Hands out what is to be done. Without asynchronous storage writes `advance` has to follow before the next.
-    public func ready() -> Ready {
-        invariant(!isAdvancePending, "advance() comes between two ready()")
-        var ready = Ready()
-        ready.entries = core.log.unstable.nextEntries()
-        ready.committedEntries = core.log.nextCommittedEntries(allowUnstable: !asyncStorageWrites)
-        ready.snapshot = core.log.unstable.nextSnapshot
-        swap(&ready.messages, &core.messages)
-        swap(&ready.readStates, &core.readStates)
-
-        let hardState = core.hardState
-        ready.mustSync =
-            !ready.entries.isEmpty || hardState.vote != handedOutHardState.vote
-            || hardState.term != handedOutHardState.term
-        if hardState != handedOutHardState {
-            ready.hardState = hardState
-            handedOutHardState = hardState
-        }
-        if core.softState != handedOutSoftState {
-            ready.softState = core.softState
-            handedOutSoftState = core.softState
-        }
-        if asyncStorageWrites { addStorageMessages(to: &ready) } else { addMessagesAfterAppend(to: &ready) }
-
-        core.log.acceptUnstable()
-        if let last = ready.committedEntries.last {
-            core.log.acceptApplying(
-                last.index, byteCount: ready.committedEntries.byteCount, allowUnstable: !asyncStorageWrites)
-        }
-        return ready
-    }
+    public func ready() -> Ready { core.ready() }
 
     /// What the last `Ready` asked for is done. Not with asynchronous storage writes.
-    public func advance() {
-        invariant(!asyncStorageWrites, "with asynchronous storage writes their responses take the place of advance()")
-        isAdvancePending = false
-        var messages: [Message] = []
-        swap(&messages, &onAdvance)
-        // They come from this node itself, which sends nothing that it would refuse.
-        for message in messages { try? core.step(message) }
-    }
-
-    private func addMessagesAfterAppend(to ready: inout Ready) {
-        isAdvancePending = true
-        for message in core.messagesAfterAppend {
-            if message.to == core.id { onAdvance.append(message) } else { ready.messages.append(message) }
-        }
-        core.messagesAfterAppend.removeAll(keepingCapacity: true)
-        if let response = storageAppendResponse(to: ready) { onAdvance.append(response) }
-        if !ready.committedEntries.isEmpty { onAdvance.append(storageApplyResponse(to: ready)) }
-    }
-
-    private func addStorageMessages(to ready: inout Ready) {
-        if !ready.entries.isEmpty || ready.hardState != nil || ready.snapshot != nil
-            || !core.messagesAfterAppend.isEmpty
-        {
-            // An absent hard state is all zeros, so that who writes it can tell.
-            let hardState = ready.hardState ?? HardState()
-            var message = Message(
-                kind: .storageAppend, to: .localAppendThread, from: core.id, term: hardState.term,
-                entries: ready.entries, commit: hardState.commit, vote: hardState.vote, snapshot: ready.snapshot)
-            // The confirmation comes after the leader's acknowledgement of itself, which can then look up the entries
-            // where they are fastest to find, in the unstable log.
-            swap(&message.responses, &core.messagesAfterAppend)
-            if let response = storageAppendResponse(to: ready) { message.responses.append(response) }
-            ready.messages.append(message)
-        }
-        if !ready.committedEntries.isEmpty {
-            ready.messages.append(
-                Message(
-                    kind: .storageApply, to: .localApplyThread, from: core.id, entries: ready.committedEntries,
-                    responses: [storageApplyResponse(to: ready)]))
-        }
-    }
-
-    /// Confirms the end of the log as it is now, and only in the present term.
-    ///
-    /// A write that is confirmed could otherwise be taken for a later one of the same entry: appended, replaced in a
-    /// later term, and then appended again by a third leader while the writes are still under way. So the last position
-    /// of the log goes along, and a new one with every `Ready` for as long as there are unconfirmed entries: once a
-    /// later term's `Ready` is out, only its own confirmation, which comes after all writes before it, counts.
-    private func storageAppendResponse(to ready: Ready) -> Message? {
-        if core.log.unstable.isEmpty && ready.snapshot == nil { return nil }
-        var message = Message(
-            kind: .storageAppendResponse, to: core.id, from: .localAppendThread, term: core.term,
-            snapshot: ready.snapshot)
-        if !core.log.unstable.isEmpty {
-            let last = core.log.lastPosition
-            message.index = last.index
-            message.logTerm = last.term
-        }
-        return message
-    }
-
-    private func storageApplyResponse(to ready: Ready) -> Message {
-        Message(
-            kind: .storageApplyResponse, to: core.id, from: .localApplyThread, entries: ready.committedEntries)
-    }
+    public func advance() { core.advance() }
 
     // MARK: Status
 

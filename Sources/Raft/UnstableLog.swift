@@ -6,8 +6,11 @@ import Prelude
 /// What was handed out to be written is in progress until the storage has confirmed it; both parts stay readable here
 /// until then. Entries may be replaced while older ones of the same index are being written, which is why a
 /// confirmation names the term too.
-package struct UnstableLog {
-    private(set) var snapshot: Snapshot?
+package struct UnstableLog: ~Copyable {
+    private var boxedSnapshot: SnapshotBox?
+    /// Of the snapshot; 0 without one.
+    private var snapshotIndex: LogIndex = 0
+    private var snapshotTerm: Term = 0
     private var entries: Deque<Entry> = []
     /// The index of `entries.first`, or of the one that will be.
     package private(set) var offset: LogIndex
@@ -23,12 +26,16 @@ package struct UnstableLog {
     package var count: Int { entries.count }
     var isEmpty: Bool { entries.isEmpty }
 
+    var hasSnapshot: Bool { boxedSnapshot != nil }
+    var snapshot: Snapshot? { boxedSnapshot?.value }
+
     /// The first index, where the snapshot decides it.
-    var firstIndex: LogIndex? { snapshot.map { $0.metadata.index + 1 } }
+    var firstIndex: LogIndex? { hasSnapshot ? snapshotIndex + 1 : nil }
 
     /// The last index, where entries or the snapshot decide it.
     var lastIndex: LogIndex? {
-        entries.isEmpty ? snapshot?.metadata.index : offset + UInt64(entries.count - 1)
+        if !entries.isEmpty { return offset + UInt64(entries.count - 1) }
+        return hasSnapshot ? snapshotIndex : nil
     }
 
     func term(at index: LogIndex) -> Term? {
@@ -36,8 +43,7 @@ package struct UnstableLog {
             let place = index - offset
             return place < UInt64(entries.count) ? entries[Int(place)].term : nil
         }
-        guard let snapshot, snapshot.metadata.index == index else { return nil }
-        return snapshot.metadata.term
+        return hasSnapshot && index == snapshotIndex ? snapshotTerm : nil
     }
 
     // MARK: What to write next
@@ -46,14 +52,14 @@ package struct UnstableLog {
 
     func nextEntries() -> [Entry] { copy(inProgressCount..<entries.count) }
 
-    var hasNextSnapshot: Bool { snapshot != nil && !isSnapshotInProgress }
+    var hasNextSnapshot: Bool { hasSnapshot && !isSnapshotInProgress }
 
-    var nextSnapshot: Snapshot? { isSnapshotInProgress ? nil : snapshot }
+    var nextSnapshot: SnapshotBox? { isSnapshotInProgress ? nil : boxedSnapshot }
 
     /// All that is here has been handed out.
     mutating func acceptInProgress() {
         offsetInProgress = offset + UInt64(entries.count)
-        if snapshot != nil { isSnapshotInProgress = true }
+        if hasSnapshot { isSnapshotInProgress = true }
     }
 
     private var inProgressCount: Int { Int(offsetInProgress - offset) }
@@ -79,8 +85,8 @@ package struct UnstableLog {
     }
 
     mutating func stableSnapshotTo(_ index: LogIndex) {
-        if snapshot?.metadata.index == index {
-            snapshot = nil
+        if hasSnapshot && snapshotIndex == index {
+            boxedSnapshot = nil
             isSnapshotInProgress = false
         }
     }
@@ -91,7 +97,9 @@ package struct UnstableLog {
         offset = snapshot.metadata.index + 1
         offsetInProgress = offset
         entries.removeAll()
-        self.snapshot = snapshot
+        boxedSnapshot = SnapshotBox(snapshot)
+        snapshotIndex = snapshot.metadata.index
+        snapshotTerm = snapshot.metadata.term
         isSnapshotInProgress = false
     }
 

@@ -32,6 +32,8 @@ public final class DataDirectory {
         }
         do {
             try refuseForeign(path, disk)
+            // A process that was killed can have left the name of its identity in the memory of the system only.
+            try onDisk { () throws(DiskError) in try disk.synchronizeDirectory(path) }
             return DataDirectory(path: path, identity: try readIdentity(path, disk), disk: disk, lock: lock)
         } catch {
             lock.unlock()

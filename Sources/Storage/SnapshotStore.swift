@@ -25,6 +25,8 @@ public final class SnapshotStore {
             for name in try disk.list(directory) where SnapshotFile.isTemporary(name) {
                 try disk.remove(filePath(directory, name))
             }
+            // A process that was killed can have left a name in the memory of the system only.
+            try disk.synchronizeDirectory(directory)
         }
     }
 

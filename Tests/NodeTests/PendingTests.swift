@@ -60,6 +60,27 @@ final class PendingTests: XCTestCase {
         XCTAssertEqual(pending.nextBatch(byteCountMax: 10, now: 21).map(\.sequence), [3])
     }
 
+    func test_whatExpiresWithoutALeaderIsForgotten() {
+        var pending = PendingProposals()
+        for sequence in UInt64(1)...100 {
+            pending.add(sequence, [0], expires: 10) { _ in }
+        }
+        XCTAssertEqual(pending.expire(now: 10).count, 100)
+        XCTAssertFalse(pending.hasUnproposed)
+    }
+
+    func test_theLogKeepsWhatFitsIntoCountAndBytes() {
+        let log = MemoryStorage()
+        log.append((1...10).map { Entry(term: 1, index: LogIndex($0), data: [UInt8](repeating: 0, count: 10)) })
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 3, byteCountMax: 1000), 5)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 1000), 0)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 25), 6)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 5), 8)
+        try? log.compact(to: 4)
+        XCTAssertEqual(log.compactionEnd(before: 8, countMax: 100, byteCountMax: 1000), 4)
+        XCTAssertEqual(log.compactionEnd(before: 4, countMax: 100, byteCountMax: 1000), 4)
+    }
+
     // MARK: - Reads
 
     func test_readsShareOneQuestionAndWaitForTheMachine() throws {
@@ -76,16 +97,34 @@ final class PendingTests: XCTestCase {
         XCTAssertNotNil(reads.nextQuestion(now: 3, retryAfter: 10))
     }
 
-    func test_anOldAnswerConfirmsNothing() throws {
+    func test_anAnswerThatComesAfterTheNextQuestionIsGood() throws {
         var reads = PendingReads()
         reads.add(expires: 100) { _ in }
         let first = try XCTUnwrap(reads.nextQuestion(now: 1, retryAfter: 10))
         let second = try XCTUnwrap(reads.nextQuestion(now: 11, retryAfter: 10))
         XCTAssertNotEqual(first, second)
         reads.confirm(first, index: 1)
-        XCTAssertTrue(reads.takeReady(applied: 100).isEmpty)
+        XCTAssertEqual(reads.takeReady(applied: 100).count, 1, "a late answer is an answer")
         reads.confirm(second, index: 1)
-        XCTAssertEqual(reads.takeReady(applied: 100).count, 1)
+        XCTAssertEqual(reads.takeReady(applied: 100).count, 0)
+    }
+
+    func test_anAnswerIsGoodForWhatCameBeforeItsQuestionOnly() throws {
+        var reads = PendingReads()
+        reads.add(expires: 100) { _ in }
+        let first = try XCTUnwrap(reads.nextQuestion(now: 1, retryAfter: 10))
+        reads.add(expires: 100) { _ in }
+        let second = try XCTUnwrap(reads.nextQuestion(now: 11, retryAfter: 10))
+        reads.add(expires: 100) { _ in }
+        reads.confirm(first, index: 1)
+        XCTAssertEqual(reads.takeReady(applied: 1).count, 1)
+        reads.confirm(second, index: 2)
+        XCTAssertEqual(reads.takeReady(applied: 2).count, 1)
+        XCTAssertEqual(reads.count, 1)
+        XCTAssertNotNil(reads.nextQuestion(now: 12, retryAfter: 10))
+        XCTAssertNil(reads.nextQuestion(now: 13, retryAfter: 10))
+        reads.askAgain()
+        XCTAssertNotNil(reads.nextQuestion(now: 13, retryAfter: 10), "another leader is asked at once")
     }
 
     func test_readsExpireWhereverTheyWait() throws {
@@ -128,10 +167,11 @@ final class PendingTests: XCTestCase {
     }
 
     func test_snapshotsTravelInPartsOfAnySize() {
+        let room = SnapshotRoom(byteCountMax: 1000, snapshotCountMax: 100)
         for (count, size) in [(0, 4), (1, 4), (4, 4), (5, 4), (11, 4), (11, 100)] {
             let message = snapshotMessage((0..<count).map { UInt8($0) })
             let parts = PeerMessage.snapshotParts(of: message, group: 1, byteCountMax: size)
-            var assembler = SnapshotAssembler(byteCountMax: 1000)
+            let assembler = SnapshotAssembler(room: room)
             let whole = parts.compactMap { assembler.add($0) }
             XCTAssertEqual(whole, [message], "\(count) bytes in parts of \(size)")
         }
@@ -139,12 +179,35 @@ final class PendingTests: XCTestCase {
 
     func test_partsOutOfOrderOrOverTheLimitGiveNothing() {
         let parts = PeerMessage.snapshotParts(of: snapshotMessage([1, 2, 3, 4, 5, 6]), group: 1, byteCountMax: 2)
-        var missing = SnapshotAssembler(byteCountMax: 1000)
+        let missing = SnapshotAssembler(room: SnapshotRoom(byteCountMax: 10_000, snapshotCountMax: 1))
         XCTAssertNil(missing.add(parts[0]))
         XCTAssertNil(missing.add(parts[2]))
         XCTAssertNil(missing.add(parts[1]), "what was begun is dropped")
-        var small = SnapshotAssembler(byteCountMax: 5)
+        let room = SnapshotRoom(byteCountMax: 5, snapshotCountMax: 10_000)
+        let small = SnapshotAssembler(room: room)
         XCTAssertEqual(parts.compactMap { small.add($0) }, [])
+        XCTAssertEqual(room.usedByteCount, 0)
+    }
+
+    func test_snapshotsOfAllStreamsShareTheirRoom() {
+        let room = SnapshotRoom(byteCountMax: 10_000, snapshotCountMax: 1)
+        func parts(_ group: GroupID) -> [PeerMessage] {
+            let data = [UInt8](repeating: 1, count: 6_000)
+            return PeerMessage.snapshotParts(of: snapshotMessage(data), group: group, byteCountMax: 3_000)
+        }
+        var first: SnapshotAssembler? = SnapshotAssembler(room: room)
+        XCTAssertNil(first?.add(parts(1)[0]))
+        XCTAssertNil(first?.add(parts(2)[0]), "a second group finds no room")
+        let second = SnapshotAssembler(room: room)
+        XCTAssertEqual(parts(1).compactMap { second.add($0) }, [], "nor does a second stream")
+        first = nil
+        XCTAssertEqual(room.usedByteCount, 0, "what was begun goes with its stream")
+        XCTAssertEqual(parts(1).compactMap { second.add($0) }.count, 0, "4 KiB and 6,000 bytes are too many")
+        let wide = SnapshotRoom(byteCountMax: 20_000, snapshotCountMax: 1)
+        XCTAssertEqual(parts(1).compactMap { SnapshotAssembler(room: wide).add($0) }.count, 0, "each knows its own")
+        let third = SnapshotAssembler(room: wide)
+        XCTAssertEqual(parts(1).compactMap { third.add($0) }.count, 1)
+        XCTAssertEqual(wide.usedByteCount, 0)
     }
 
     func test_groupSnapshotsAreReadBackOrRefused() throws {

@@ -117,7 +117,7 @@ def test_peer_that_does_not_answer(processes):
     expected = JOIN.replace(
         '   Discovering peers: ["127.0.0.1:5001"]\n',
         '   Discovering peers: ["127.0.0.1:5000", "127.0.0.1:5001"]\n'
-        "✗ Failed to discover peer at 127.0.0.1:5000: cannot connect: connection refused\n",
+        "✗ Failed to discover peer at 127.0.0.1:5000: cannot connect to 127.0.0.1:5000: connection refused\n",
     )
     assert printed(second, first).replace(f"127.0.0.1:{silent}", "127.0.0.1:5000") == expected
 

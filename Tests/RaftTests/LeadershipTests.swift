@@ -106,6 +106,33 @@ final class LeadershipTests: XCTestCase {
         XCTAssertEqual(cluster.reads[0], [ReadState(index: 4, context: [1])])
     }
 
+    /// The commit index need not survive a restart: until an entry of its term is committed, a single voter does not know
+    /// how far it had committed what it acknowledged.
+    func test_dissertation_6_4_restartedSingleVoterWaitsForAnEntryOfItsTerm() throws {
+        let storage = MemoryStorage()
+        try storage.applySnapshot(
+            Snapshot(metadata: SnapshotMetadata(index: 1, term: 1, confState: ConfState(voters: [1]))))
+        storage.append([Entry(term: 1, index: 2, data: [7])])
+        storage.setHardState(HardState(term: 1, vote: 1, commit: 1))
+        let node = try RawNode(RaftConfiguration(id: 1, random: SeededRandom(seed: 1)), storage: storage)
+        try node.campaign()
+        var answers: [ReadState] = []
+        var hasAsked = false
+        while node.hasReady {
+            let ready = node.ready()
+            answers += ready.readStates
+            if node.role == .leader, !hasAsked {
+                XCTAssertEqual(node.commitIndex, 1, "nothing of the new term is committed yet")
+                node.readIndex(context: [1])
+                hasAsked = true
+            }
+            if let hardState = ready.hardState { storage.setHardState(hardState) }
+            storage.append(ready.entries)
+            node.advance()
+        }
+        XCTAssertEqual(answers, [ReadState(index: 3, context: [1])])
+    }
+
     func testFollowersReadIsAnsweredByTheLeader() throws {
         for option in [RaftConfiguration.ReadOnlyOption.safe, .leaseBased] {
             let cluster = try SmallCluster(3) {
@@ -118,6 +145,18 @@ final class LeadershipTests: XCTestCase {
             XCTAssertEqual(cluster.reads[2], [ReadState(index: 3, context: [9])])
             XCTAssertEqual(cluster.reads[0], [])
         }
+    }
+
+    func testReadIsAnsweredWhenTheLeaderIsLeftAlone() throws {
+        let cluster = try SmallCluster(2)
+        try cluster.elect(1)
+        let removal = ConfChange(changes: [ConfChangeSingle(kind: .remove, node: 2)])
+        try cluster[1].proposeConfChange(removal)
+        cluster[1].readIndex(context: [1])
+        // The follower takes the removal, and is gone before it hears of the read.
+        try cluster.settle { $0.kind == .heartbeat }
+        XCTAssertEqual(cluster[1].configuration.voters, [1])
+        XCTAssertEqual(cluster.reads[0].map(\.context), [[1]])
     }
 
     func testWaitingReadsAreBounded() throws {

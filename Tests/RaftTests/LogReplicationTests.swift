@@ -293,15 +293,18 @@ final class LogReplicationTests: XCTestCase {
 
     func testSnapshotWithoutItsReceiverIsNotSent() throws {
         let cluster = try SmallCluster(2, learners: [2])
-        try cluster.elect(1)
-        try cluster.storages[0].createSnapshot(at: 3, confState: ConfState(voters: [1]), data: [])
-        try cluster.storages[0].compact(to: 3)
-        let before = cluster.sent.count
-        var node = cluster[1].core
-        XCTAssertFalse(node.members.progress[1].isPaused)
-        node.members.progress.set(
-            2, Progress(next: 1, isLearner: true, recentActive: true, inflights: node.freshInflights))
-        XCTAssertFalse(node.maybeSendAppend(to: 1, evenIfEmpty: true))
-        XCTAssertEqual(cluster.sent.count, before)
+        try cluster[1].campaign()
+        try cluster.settle(among: 1)
+        XCTAssertEqual(cluster[1].commitIndex, 3)
+        for voters in [[1], [1, 2]] as [[NodeID]] {
+            let index = cluster[1].commitIndex
+            try cluster.storages[0].createSnapshot(at: index, confState: ConfState(voters: voters), data: [])
+            try cluster.storages[0].compact(to: index)
+            try cluster.tick(1)
+            try cluster.settle { $0.kind == .snapshot }
+            XCTAssertEqual(cluster.sent.count { $0.kind == .snapshot }, voters.count - 1)
+            try cluster[1].propose([1])
+            try cluster.settle(among: 1)
+        }
     }
 }

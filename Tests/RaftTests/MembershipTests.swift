@@ -206,6 +206,38 @@ final class MembershipTests: XCTestCase {
         }
     }
 
+    /// A voter that has left the configuration has a longer log than the only voter, which does not know yet that it is
+    /// alone.
+    func testLoneVoterLearnsThatItIsAlone() throws {
+        let cluster = try SmallCluster(2)
+        try cluster.elect(2)
+        try cluster[2].proposeConfChange(change(.auto, (.addLearner, 1)))
+        try cluster.settle()
+        XCTAssertEqual(cluster[1].configuration, ConfState(voters: [2], learners: [1]))
+        // Node 2 crashes before entry 5 is durable there, and with it the news that entry 4, which made node 1 a
+        // learner, is committed. Node 1 has both.
+        try cluster[1].step(
+            Message(
+                kind: .append, to: 1, from: 2, term: 1, logTerm: 1, index: 4,
+                entries: [Entry(term: 1, index: 5, data: [1])], commit: 4))
+        try cluster.work(1)
+        cluster.network = []
+        let storage = MemoryStorage()
+        try storage.applySnapshot(
+            Snapshot(metadata: SnapshotMetadata(index: 2, term: 1, confState: ConfState(voters: [1, 2]))))
+        storage.append(try cluster.storages[0].entries(from: 3, to: 5, byteCountMax: .max))
+        storage.setHardState(HardState(term: 1, vote: 2, commit: 3))
+        try cluster.restart(2, with: storage)
+        XCTAssertEqual(cluster[2].lastIndex, 4)
+        XCTAssertEqual(cluster[1].lastIndex, 5)
+        for _ in 0..<3 {
+            try cluster[2].campaign()
+            try cluster.settle()
+        }
+        XCTAssertEqual(cluster[2].role, .leader)
+        XCTAssertEqual(cluster[2].configuration, ConfState(voters: [2], learners: [1]))
+    }
+
     func testRemovedLeaderStepsDownIfAsked() throws {
         for stepsDown in [false, true] {
             let cluster = try SmallCluster(3) { $0.stepDownOnRemoval = stepsDown }

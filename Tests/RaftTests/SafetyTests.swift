@@ -3,14 +3,17 @@ import XCTest
 
 @testable import Raft
 
-/// Many random runs of whole clusters. A failure names its seed; set RAFT_SEED to run that one alone.
+/// Many random runs of whole clusters. A failure names its seed; set RAFT_SEED to run that one alone, or
+/// RAFT_SEED_FACTOR to run so many times as many.
 final class SafetyTests: XCTestCase {
     private func run(
         seeds: Range<UInt64>, steps: Int, voters: Int, spare: Int = 0, faults: RandomCluster.Faults = .init(),
         configure: @escaping (inout RaftConfiguration) -> Void = { _ in }
     ) {
-        let named = ProcessInfo.processInfo.environment["RAFT_SEED"].flatMap(UInt64.init)
-        for seed in named.map({ $0..<$0 + 1 }) ?? seeds {
+        let environment = ProcessInfo.processInfo.environment
+        let factor = environment["RAFT_SEED_FACTOR"].flatMap(UInt64.init) ?? 1
+        let several = seeds.lowerBound..<seeds.lowerBound + UInt64(seeds.count) * max(1, factor)
+        for seed in environment["RAFT_SEED"].flatMap(UInt64.init).map({ $0..<$0 + 1 }) ?? several {
             do {
                 let cluster = try RandomCluster(
                     seed: seed, voters: voters, spare: spare, faults: faults, configure: configure)

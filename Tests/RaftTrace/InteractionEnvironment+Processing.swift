@@ -59,7 +59,6 @@ extension InteractionEnvironment {
     // MARK: Delivery
 
     func deliver(_ directive: Directive) throws {
-        try directive.checkNames(["type", "drop"])
         var kind: MessageKind?
         if let name = directive.value("type") {
             kind = MessageKind.allCases.first { $0.text == name }
@@ -72,7 +71,7 @@ extension InteractionEnvironment {
         }
         // In the order of the arguments.
         var count = 0
-        for argument in directive.arguments where argument.key != "type" {
+        for argument in directive.arguments where argument.values.isEmpty || argument.key == "drop" {
             for text in argument.values.isEmpty ? [argument.key] : argument.values {
                 let id = NodeID(try parseNumber(text))
                 count += try deliver(to: id, kind: kind, isDropping: argument.key == "drop")
@@ -118,7 +117,6 @@ extension InteractionEnvironment {
     private var roundCountMax: Int { 10_000 }
 
     func stabilize(_ directive: Directive) throws {
-        try directive.checkNames(["log-level"])
         let before = output.level
         defer { output.level = before }
         if let level = directive.value("log-level") { try setLevel(level) }

@@ -65,10 +65,6 @@ final class InteractionEnvironment: TraceEnvironment {
         guard let count = try directive.numbers().first, count <= 100 else {
             throw TraceError("add-nodes needs a number of nodes, up to 100")
         }
-        try directive.checkNames([
-            "voters", "learners", "index", "content", "inflight", "async-storage-writes", "prevote", "checkquorum",
-            "max-committed-size-per-ready", "read-only", "step-down-on-removal", "disable-conf-change-validation",
-        ])
         var snapshot = Snapshot()
         snapshot.metadata.index = LogIndex(try directive.number("index") ?? 0)
         snapshot.metadata.confState.voters = try directive.ids("voters")

@@ -31,7 +31,9 @@ final class TraceNode {
     init(_ configuration: RaftConfiguration, storage: TraceStorage, output: TraceOutput) throws {
         self.configuration = configuration
         self.storage = storage
-        raw = try RawNode(configuration, storage: storage)
+        raw = try RawNode(configuration, storage: storage) { event in
+            if let (level, text) = event.line(of: configuration.id) { output.log(level, text) }
+        }
     }
 
     func append(_ hardState: HardState?, _ entries: [Entry], _ snapshot: Snapshot?) throws {

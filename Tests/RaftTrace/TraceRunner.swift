@@ -33,8 +33,13 @@ public struct TraceRunError: Error, Equatable, Sendable, CustomStringConvertible
 /// Runs the traces of a folder against the core.
 public struct TraceRunner {
     private let folder: String
+    private let comparesLogLines: Bool
 
-    public init(folder: String) { self.folder = folder }
+    /// `comparesLogLines`: the core's log lines are compared too, not only what it does.
+    public init(folder: String, comparesLogLines: Bool = false) {
+        self.folder = folder
+        self.comparesLogLines = comparesLogLines
+    }
 
     /// All files that hold traces, relative to the folder, sorted. Throws when there is no folder, or nothing in it.
     public func files() throws -> [String] {
@@ -50,15 +55,31 @@ public struct TraceRunner {
 
     /// Throws a `TraceDifference`, or a `TraceRunError` when the file cannot be run.
     public func run(_ file: String) throws {
+        let trace = try read(file)
+        let environment = environment(for: trace)
+        for directive in trace.directives {
+            try compare(directive, environment.handle(directive), file)
+        }
+    }
+
+    /// The directives of a file, each with what the core prints now: for writing traces, and for looking at them.
+    public func transcript(_ file: String) throws -> String {
+        let trace = try read(file)
+        let environment = environment(for: trace)
+        return trace.directives.map { directive in
+            let output = environment.handle(directive)
+            let input = directive.input.isEmpty ? "" : directive.input + "\n"
+            return "\(directive.text)\n\(input)----\n\(output)" + (output.hasSuffix("\n") ? "" : "\n")
+        }.joined(separator: "\n")
+    }
+
+    private func read(_ file: String) throws -> TraceFile {
         guard let data = FileManager.default.contents(atPath: folder + "/" + file) else {
             throw TraceRunError(description: "cannot read \(file)")
         }
         let trace = TraceFile(parsing: String(decoding: data, as: UTF8.self))
         if trace.directives.isEmpty { throw TraceRunError(description: "\(file) holds no directives") }
-        let environment = environment(for: trace)
-        for directive in trace.directives {
-            try compare(directive, environment.handle(directive), file)
-        }
+        return trace
     }
 
     /// By what the file does, so that it does not matter in which folder it lies.
@@ -71,29 +92,33 @@ public struct TraceRunner {
     }
 
     private func compare(_ directive: Directive, _ output: String, _ file: String) throws {
-        let expected = TraceRunner.lines(directive.expected)
-        let actual = TraceRunner.lines(output)
+        let expected = lines(directive.expected)
+        let actual = lines(output)
         if expected.map(\.text) == actual.map(\.text) { return }
         let place = zip(expected, actual).enumerated().first { $1.0.text != $1.1.text }?.offset
         let offset = place.map { expected[$0].offset } ?? expected.last.map { $0.offset + 1 } ?? 0
         throw TraceDifference(
             file: file, line: directive.expectedLine + offset,
-            command: ([directive.command] + directive.arguments.map(\.text)).joined(separator: " "),
+            command: directive.text,
             expected: expected.map(\.text).joined(separator: "\n"), actual: actual.map(\.text).joined(separator: "\n"))
     }
 
-    /// The lines to compare, each with its place. The log lines of the core are left out; a directive that prints
-    /// nothing else says `ok`.
-    private static func lines(_ output: String) -> [(text: Substring, offset: Int)] {
+    /// The lines to compare, each with its place. Where log lines are left out, a directive that prints nothing else
+    /// says `ok`.
+    private func lines(_ output: String) -> [(text: Substring, offset: Int)] {
         var lines = output.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
             .map { (text: $1, offset: $0) }
         if lines.last?.text == "" { lines.removeLast() }
         lines.removeAll { line in
             let text = line.text.drop { $0 == " " }
-            return ["DEBUG ", "INFO ", "WARN ", "ERROR "].contains { text.hasPrefix($0) }
+            return !comparesLogLines && ["DEBUG ", "INFO ", "WARN ", "ERROR "].contains { text.hasPrefix($0) }
         }
         return lines.isEmpty ? [(text: "ok", offset: 0)] : lines
     }
+}
+
+extension Directive {
+    fileprivate var text: String { ([command] + arguments.map(\.text)).joined(separator: " ") }
 }
 
 extension Directive.Argument {

@@ -118,6 +118,8 @@ final class DataDirectoryTests: XCTestCase {
                 isCrash ? disk.crash() : disk.killProcess()
                 let found = try DataDirectory.open("/data", disk: disk).identity
                 XCTAssertTrue(acknowledged.contains(found), "operation \(operation): \(String(describing: found))")
+                disk.crash()
+                XCTAssertEqual(try DataDirectory.open("/data", disk: disk).identity, found)
             }
             operation += 1
         }

@@ -107,8 +107,12 @@ final class SnapshotStoreTests: XCTestCase {
                 isComplete = disk.operationCount - before < operation
                 disk.removeFaults()
                 seed == 3 ? disk.killProcess() : disk.crash()
-                let reopened = try self.store(disk, work)
-                XCTAssertTrue(allowed.contains(try XCTUnwrap(try reopened.load(1))), "operation \(operation)")
+                var reopened = try self.store(disk, work)
+                let found = try XCTUnwrap(try reopened.load(1))
+                XCTAssertTrue(allowed.contains(found), "operation \(operation)")
+                disk.crash()
+                reopened = try self.store(disk, work)
+                XCTAssertEqual(try reopened.load(1), found, "what has been loaded stays, operation \(operation)")
                 XCTAssertFalse(try disk.list(directory).contains { $0.hasSuffix(".new") })
                 // And it goes on from there.
                 XCTAssertNotNil(try save(snapshot(7), of: 1, in: reopened, work)?.get())

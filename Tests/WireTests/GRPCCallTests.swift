@@ -5,13 +5,17 @@ import XCTest
 
 /// A server and a channel over a network in memory.
 final class Rig {
-    let world = TestWorld()
+    let world: TestWorld
     let server: GRPCServer
     let channel: GRPCChannel
     let address: HostPort
     let listener: any Listener
 
-    init(server serverLimits: WireLimits = WireLimits(), client clientLimits: WireLimits = WireLimits()) throws {
+    init(
+        server serverLimits: WireLimits = WireLimits(), client clientLimits: WireLimits = WireLimits(),
+        world: TestWorld = TestWorld()
+    ) throws {
+        self.world = world
         server = GRPCServer(clock: world, turns: world, limits: serverLimits)
         let server = server
         listener = try world.listen(on: HostPort(host: "127.0.0.1", port: 0)) { server.accept($0) }
@@ -110,6 +114,28 @@ final class GRPCCallTests: XCTestCase {
         XCTAssertEqual(end?.1["count"], "3")
         XCTAssertTrue(received[2] == bytes(200_000))
         XCTAssertEqual(rig.server.openCallCount, 0)
+    }
+
+    func testStreamsInEverySizeOfPieces() throws {
+        for chunk in [1, 2, 5, 100, 10_000] {
+            let rig = try Rig()
+            rig.world.chunkByteCountMax = chunk
+            rig.server.streaming("/s/Echo") { stream in
+                stream.onMessage = { stream.send($0) }
+                stream.onHalfClose = { stream.finish() }
+            }
+            let sent = [[1], [], bytes(3000), bytes(20_000), [2]]
+            let call = rig.channel.stream("/s/Echo")
+            var received: [[UInt8]] = []
+            var status: GRPCStatus?
+            call.onMessage = { received.append(Array($0)) }
+            call.onEnd = { ended, _ in status = ended }
+            for message in sent { call.send(message) }
+            call.halfClose()
+            rig.world.run()
+            XCTAssertTrue(received == sent, "pieces of \(chunk)")
+            XCTAssertEqual(status, .ok, "pieces of \(chunk)")
+        }
     }
 
     func testServerStreaming() throws {

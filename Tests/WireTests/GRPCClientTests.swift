@@ -393,6 +393,61 @@ final class GRPCClientTests: XCTestCase {
         XCTAssertEqual(results.filter { $0 == .success([]) }.count, 8)
     }
 
+    func testChannelThatIsDropped() throws {
+        let world = TestWorld()
+        let server = GRPCServer(clock: world, turns: world, limits: WireLimits())
+        server.unary(path) { _, _ in }
+        let listener = try world.listen(on: HostPort(host: "127.0.0.1", port: 0)) { server.accept($0) }
+        for isConnected in [true, false] {
+            var result: Outcome?
+            var channel: GRPCChannel? = GRPCChannel(
+                network: world, clock: world, turns: world, target: listener.address, limits: WireLimits(),
+                random: SeededRandom(seed: 1))
+            weak let dropped = channel
+            channel?.unary(path, [], timeout: nil) { result = $0 }
+            if isConnected { world.run() }
+            XCTAssertNil(result)
+            channel = nil
+            XCTAssertNil(dropped)
+            world.run()
+            XCTAssertEqual(failure(result)?.code, .unavailable)
+            XCTAssertEqual(server.connectionCount, 0)
+        }
+    }
+
+    func testNothingIsKeptAlive() throws {
+        weak var server: GRPCServer?
+        weak var channel: GRPCChannel?
+        weak var call: ClientCall?
+        weak var stream: ServerStream?
+        let world = TestWorld()
+        do {
+            let rig = try Rig(world: world)
+            rig.echo()
+            rig.server.streaming("/s/Stream") { given in
+                stream = given
+                given.onMessage = { given.send($0) }
+                given.onCancel = { given.finish() }
+            }
+            server = rig.server
+            channel = rig.channel
+            let open = rig.channel.stream("/s/Stream")
+            open.onMessage = { _ in open.halfClose() }
+            open.send([1])
+            call = open
+            XCTAssertEqual(rig.unary(), .success([1, 2, 3]))
+            XCTAssertNotNil(stream)
+            rig.channel.close()
+            rig.server.drain(grace: 0) {}
+            rig.listener.close()
+            world.advance(.seconds(1))
+        }
+        XCTAssertNil(call)
+        XCTAssertNil(stream)
+        XCTAssertNil(channel)
+        XCTAssertNil(server)
+    }
+
     func testTooManyPingsMakeTheKeepaliveSlower() throws {
         let rig = try Rig()
         let server = try RawServer(rig)
@@ -435,6 +490,20 @@ final class GRPCClientTests: XCTestCase {
         rig.world.run()
         XCTAssertEqual(received, (0..<100).map { [$0] })
         XCTAssertEqual(status, GRPCStatus(.outOfRange, "done"))
+        XCTAssertEqual(rig.channel.context.inboundByteCount, 0)
+    }
+
+    func testStreamWhoseMessagesNobodyWants() throws {
+        let rig = try Rig()
+        rig.server.streaming("/s/Some") { stream in
+            stream.send([1, 2, 3])
+            stream.finish()
+        }
+        let call = rig.channel.stream("/s/Some")
+        var status: GRPCStatus?
+        call.onEnd = { ended, _ in status = ended }
+        rig.world.run()
+        XCTAssertEqual(status, .ok)
         XCTAssertEqual(rig.channel.context.inboundByteCount, 0)
     }
 

@@ -215,6 +215,18 @@ final class HTTP2ConnectionTests: XCTestCase {
         XCTAssertEqual(peer.fields(stream: stream - 2)["grpc-status"], "0")
     }
 
+    func testLongAnswerThroughASmallWatermark() throws {
+        var limits = WireLimits()
+        limits.outputHighWatermarkByteCount = 20_000
+        let rig = try Rig(server: limits)
+        rig.server.unary(path) { call, _ in call.respond(bytes(1_000_000)) }
+        for socket in [Int.max, 5_000, 0] {
+            rig.world.socketByteCountMax = socket
+            guard case .success(let answer) = rig.unary() else { return XCTFail("socket of \(socket) bytes") }
+            XCTAssertTrue(answer == bytes(1_000_000))
+        }
+    }
+
     // MARK: Time
 
     func testSilentPeerIsCutAfterTheHandshakeTimeout() throws {

@@ -4,8 +4,10 @@ import Wire
 
 /// `raftoral.ClusterService`: joining, and what operators ask.
 struct ClusterService {
-    unowned let node: Node
+    let node: Node
     let directoryGroup: RaftGroup
+
+    private static let textByteCountMax = 512
 
     func register(on server: GRPCServer) {
         server.unary(ClusterServicePath.join, JoinRequest.self) { call, request in join(call, request) }
@@ -18,10 +20,17 @@ struct ClusterService {
 
     private func join(_ call: UnaryCall, _ request: JoinRequest) {
         guard let address = HostPort(request.address), address.port != 0 else {
-            return call.fail(.invalidArgument, "address '\(request.address)' is not HOST:PORT")
+            return call.fail(.invalidArgument, "address '\(request.address.prefix(256))' is not HOST:PORT")
         }
+        // Both stay in the directory for ever.
+        guard request.address.utf8.count <= Self.textByteCountMax, request.requestID.utf8.count <= Self.textByteCountMax
+        else {
+            return call.fail(.invalidArgument, "address or request_id has more than \(Self.textByteCountMax) bytes")
+        }
+        // The entry may be proposed twice, after a change of the leader: without an id it would add two members.
+        let requestID = request.requestID.isEmpty ? node.makeRequestID() : request.requestID
         let add = DirectoryCommand.Add(
-            address: address.description, nodeID: request.nodeID, requestID: request.requestID,
+            address: address.description, nodeID: request.nodeID, requestID: requestID,
             aboveNodeID: request.highestKnownNodeID)
         change(.add(add), call) { result in
             guard case .added(let id) = result else { return nil }

@@ -5,7 +5,7 @@ import Workflow
 
 /// `raftoral.RaftService`: what nodes say to each other.
 struct RaftService {
-    unowned let node: Node
+    let node: Node
 
     func register(on server: GRPCServer) {
         server.unary(RaftServicePath.discover, DiscoveryRequest.self) { call, _ in call.respond(node.discoveryResponse)
@@ -77,25 +77,16 @@ struct RaftService {
                     code: .failedPrecondition,
                     message: "this node belongs to cluster \(node.clusterID), not \(greeting.clusterID)"))
         }
+        if let problem = node.refusal(of: greeting) { return stream.finish(problem) }
         node.peerStreamOpened(greeting, stream)
-        var assembler = SnapshotAssembler(byteCountMax: node.limits.log.snapshotByteCountMax)
-        stream.onMessage = { [unowned stream] bytes in
-            do {
-                let envelope = try RaftEnvelope(decoding: bytes)
-                let part = try PeerMessage(decoding: envelope.raftMessage)
-                guard refusal(envelope) == nil, let message = assembler.add(part) else { return }
-                if let problem = take(PeerMessage(group: part.group, message: message)) {
-                    _ = stream.send(MessageResponse(success: false, error: problem).encoded())
-                }
-            } catch {
-                stream.finish(GRPCStatus(code: .invalidArgument, message: "\(error)"))
-            }
-        }
+        stream.readPeerMessages(
+            room: node.snapshotRoom, isForUs: { refusal($0) == nil }, take: take)
         stream.onHalfClose = { [weak node, unowned stream] in
             stream.finish(GRPCStatus(code: .ok, message: ""))
             node?.peerStreamClosed(greeting.nodeID, stream)
         }
-        stream.onCancel = { [weak node, unowned stream] in node?.peerStreamClosed(greeting.nodeID, stream) }
+        // Not only when the peer ends it: this side ends streams that carry something else than messages.
+        stream.onEnd = { [weak node, unowned stream] in node?.peerStreamClosed(greeting.nodeID, stream) }
     }
 }
 
@@ -120,12 +111,24 @@ extension Node {
         }
     }
 
+    /// Why there is no stream for this peer; nil when there is one.
+    func refusal(of greeting: PeerGreeting) -> GRPCStatus? {
+        guard greeting.nodeID != id, (1...DirectoryMachine.highestAssignableID).contains(greeting.nodeID) else {
+            return GRPCStatus(code: .invalidArgument, message: "\(greeting.nodeID) is not the id of a peer")
+        }
+        // A node that joins is spoken to before it can know who is a member.
+        guard isMember(greeting.nodeID) || inboundStreams.count < limits.node.peerStreamCountMax else {
+            return GRPCStatus(code: .resourceExhausted, message: "too many streams of nodes that are no members")
+        }
+        return nil
+    }
+
     func peerStreamOpened(_ greeting: PeerGreeting, _ stream: ServerStream) {
         // A peer that connects anew has given up its older stream.
         let older = inboundStreams.updateValue(stream, forKey: greeting.nodeID)
         older?.finish(GRPCStatus(code: .aborted, message: "replaced by a newer stream"))
         greetedAddresses[greeting.nodeID] = greeting.address
-        lastHeard[greeting.nodeID] = seams.clock.now
+        noteHeard(greeting.nodeID)
     }
 
     func peerStreamClosed(_ peer: NodeID, _ stream: ServerStream) {

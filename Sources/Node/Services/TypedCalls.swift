@@ -19,7 +19,18 @@ extension GRPCServer {
     }
 }
 
-extension UnaryCall {
+/// Whoever asked for something, over the wire or from within the process. Takes one answer; later ones are ignored.
+protocol ServiceCall: AnyObject {
+    /// The caller waits no more; not called when that is so already.
+    var onCancel: (() -> Void)? { get set }
+    var isCancelled: Bool { get }
+    func respond(_ bytes: [UInt8])
+    func fail(_ status: GRPCStatus)
+}
+
+extension UnaryCall: ServiceCall {}
+
+extension ServiceCall {
     func respond(_ message: some WireMessage) { respond(message.encoded()) }
 
     func fail(_ code: GRPCCode, _ message: String) { fail(GRPCStatus(code: code, message: message)) }
@@ -32,6 +43,7 @@ extension CommandFailure {
         switch self {
         case .overloaded(let reason): GRPCStatus(code: .resourceExhausted, message: reason)
         case .diskFull(let reason): GRPCStatus(code: .resourceExhausted, message: reason)
+        case .tooLarge(let reason): GRPCStatus(code: .invalidArgument, message: reason)
         case .outcomeUnknown(let reason):
             GRPCStatus(
                 code: .unavailable,

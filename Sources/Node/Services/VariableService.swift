@@ -5,7 +5,7 @@ import Workflow
 /// `raftoral.VariableService` on one node. Writes go through the log wherever they are asked for; reads ask the leader
 /// whether this node is up to date, unless the caller takes a stale answer.
 struct VariableService {
-    unowned let node: Node
+    let node: Node
     let group: RaftGroup
 
     func register(on server: GRPCServer) {
@@ -17,7 +17,7 @@ struct VariableService {
         server.unary(VariableServicePath.delete, DeleteRequest.self) { call, request in delete(call, request) }
     }
 
-    private func put(_ call: UnaryCall, _ request: PutRequest) {
+    func put(_ call: any ServiceCall, _ request: PutRequest) {
         let put = Command.VariablePut(key: request.key, value: request.value, requestID: request.requestID)
         node.execute(.variablePut(put), in: group, for: call) { result in
             guard case .variable(let revision) = result else { return nil }
@@ -25,7 +25,7 @@ struct VariableService {
         }
     }
 
-    private func get(_ call: UnaryCall, _ request: GetRequest) {
+    func get(_ call: any ServiceCall, _ request: GetRequest) {
         guard !request.key.isEmpty else { return call.fail(.invalidArgument, "key is empty") }
         node.read(group, stale: request.stale, for: call) { machine in
             guard let variable = machine.variable(request.key) else {
@@ -35,7 +35,7 @@ struct VariableService {
         }
     }
 
-    private func compareAndSwap(_ call: UnaryCall, _ request: CompareAndSwapRequest) {
+    func compareAndSwap(_ call: any ServiceCall, _ request: CompareAndSwapRequest) {
         let swap = Command.VariableCompareAndSwap(
             key: request.key, expectedRevision: request.expectedRevision, value: request.value,
             requestID: request.requestID)
@@ -45,7 +45,7 @@ struct VariableService {
         }
     }
 
-    private func delete(_ call: UnaryCall, _ request: DeleteRequest) {
+    func delete(_ call: any ServiceCall, _ request: DeleteRequest) {
         let delete = Command.VariableDelete(key: request.key, requestID: request.requestID)
         node.execute(.variableDelete(delete), in: group, for: call) { result in
             guard case .deleted(let existed) = result else { return nil }
@@ -57,7 +57,7 @@ struct VariableService {
 extension Node {
     /// Puts a command through the log and answers the call with what `response` makes of the machine's result.
     func execute(
-        _ command: Command, in group: RaftGroup, for call: UnaryCall,
+        _ command: Command, in group: RaftGroup, for call: any ServiceCall,
         response: @escaping (CommandResult) -> [UInt8]?
     ) {
         propose(command.encoded(), to: group) { outcome in
@@ -73,7 +73,7 @@ extension Node {
 
     /// Answers the call from this node's state: at once when a stale answer will do, else after a read barrier.
     func read(
-        _ group: RaftGroup, stale: Bool, for call: UnaryCall,
+        _ group: RaftGroup, stale: Bool, for call: any ServiceCall,
         response: @escaping (WorkflowMachine) throws(GRPCStatus) -> [UInt8]?
     ) {
         func answer() {

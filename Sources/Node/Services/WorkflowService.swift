@@ -4,7 +4,7 @@ import Workflow
 
 /// `raftoral.WorkflowService` on one node.
 struct WorkflowService {
-    unowned let node: Node
+    let node: Node
     let group: RaftGroup
 
     private static let pageSizeDefault: UInt32 = 100
@@ -23,7 +23,7 @@ struct WorkflowService {
 
     // MARK: - Start
 
-    private func start(_ call: UnaryCall, _ request: StartWorkflowRequest) {
+    func start(_ call: any ServiceCall, _ request: StartWorkflowRequest) {
         guard !request.type.isEmpty else { return call.fail(.invalidArgument, "workflow_type is empty") }
         guard let version = node.registeredVersion(of: request.type, asked: request.version) else {
             return call.fail(.notFound, unknownType(request))
@@ -47,7 +47,7 @@ struct WorkflowService {
 
     // MARK: - Result
 
-    private func result(_ call: UnaryCall, _ request: GetWorkflowResultRequest) {
+    func result(_ call: any ServiceCall, _ request: GetWorkflowResultRequest) {
         node.read(group, stale: false, for: call) { machine throws(GRPCStatus) in
             let run = try find(machine, workflowID: request.workflowID, runID: request.runID)
             if let response = response(of: run) { return response }
@@ -56,13 +56,20 @@ struct WorkflowService {
         }
     }
 
-    private func wait(for run: RunID, _ call: UnaryCall) throws(GRPCStatus) {
+    private func wait(for run: RunID, _ call: any ServiceCall) throws(GRPCStatus) {
         guard node.phase == .running else { throw CommandFailure.shuttingDown.status }
+        // The caller may have gone while the read was confirmed; nobody would tell us any more.
+        guard !call.isCancelled else { return }
         guard node.resultWaiters.count < node.limits.node.pendingResultCountMax else {
             throw GRPCStatus(code: .resourceExhausted, message: "too many calls wait for results: try again later")
         }
         let waiter = ResultWaiters.Waiter(call: call) {
-            guard let ended = group.workflowMachine?.run(run), let response = response(of: ended) else { return false }
+            guard let found = group.workflowMachine?.run(run) else {
+                // A snapshot took the place of what came in between: the run ended and was forgotten.
+                call.fail(.notFound, "run '\(run)' ended and is not remembered any more")
+                return true
+            }
+            guard let response = response(of: found) else { return false }
             call.respond(response)
             return true
         }
@@ -77,7 +84,7 @@ struct WorkflowService {
 
     // MARK: - Describe and list
 
-    private func describe(_ call: UnaryCall, _ request: DescribeWorkflowRequest) {
+    func describe(_ call: any ServiceCall, _ request: DescribeWorkflowRequest) {
         node.read(group, stale: request.stale, for: call) { machine throws(GRPCStatus) in
             let run = try find(machine, workflowID: request.workflowID, runID: request.runID)
             return DescribeWorkflowResponse(
@@ -87,7 +94,7 @@ struct WorkflowService {
         }
     }
 
-    private func list(_ call: UnaryCall, _ request: ListWorkflowsRequest) {
+    func list(_ call: any ServiceCall, _ request: ListWorkflowsRequest) {
         guard request.pageSize <= Self.pageSizeMax else {
             return call.fail(.invalidArgument, "page_size is above \(Self.pageSizeMax)")
         }
@@ -99,10 +106,25 @@ struct WorkflowService {
         node.read(group, stale: false, for: call) { machine in
             let page = machine.list(
                 type: request.type.isEmpty ? nil : request.type, status: request.status, limit: limit, after: after)
-            return ListWorkflowsResponse(
-                workflows: page.runs.map(WorkflowSummary.init), nextPageToken: page.next?.description ?? ""
-            ).encoded()
+            // A page has to fit into a message: what stalls may be said at length.
+            var runs = page.runs.map(WorkflowSummary.init)
+            var next = page.next
+            var byteCount = 0
+            let fitting = runs.prefix { run in
+                byteCount += Self.byteCountMax(of: run)
+                return byteCount <= node.limits.wire.messageByteCountMax
+            }
+            if fitting.count < runs.count, let last = fitting.last {
+                next = last.runID
+                runs = Array(fitting)
+            }
+            return ListWorkflowsResponse(workflows: runs, nextPageToken: next?.description ?? "").encoded()
         }
+    }
+
+    /// At least what the summary takes in an answer.
+    private static func byteCountMax(of run: WorkflowSummary) -> Int {
+        256 + run.workflowID.utf8.count + run.type.utf8.count + run.stalled.utf8.count
     }
 
     private func find(_ machine: WorkflowMachine, workflowID: String, runID: RunID?) throws(GRPCStatus) -> WorkflowRun {
@@ -130,9 +152,12 @@ extension Node {
     }
 
     /// An id for a workflow that was started without one: unique because incarnations of a node are.
-    func makeWorkflowID() -> String {
+    func makeWorkflowID() -> String { "wf-" + makeRequestID() }
+
+    /// Unique for the same reason.
+    func makeRequestID() -> String {
         let drawn = UInt64.random(in: 0 ... .max, using: &random)
-        return "wf-\(id)-\(incarnation)-" + String(drawn, radix: 36)
+        return "\(id)-\(incarnation)-" + String(drawn, radix: 36)
     }
 }
 

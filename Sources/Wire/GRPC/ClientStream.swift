@@ -13,6 +13,9 @@ public final class ClientStream: ClientCall {
     /// While true no message is handed over, and the server is held back by the flow-control window.
     public var isReadingPaused = false { didSet { if !isReadingPaused { deliverLater() } } }
 
+    /// Sent, framed, and not yet taken by the connection.
+    public var queuedByteCount: Int { outbox.byteCount }
+
     private var heldStatus: GRPCStatus?
 
     /// Queues a message. False: more is queued than should be, wait for `onWritable`. Ignored after `halfClose` and
@@ -43,8 +46,9 @@ public final class ClientStream: ClientCall {
 
     override func receiveStatus(_ status: GRPCStatus) {
         heldStatus = status
-        // Without a reader, or without messages, there is nothing to wait for.
-        if onMessage == nil || reader.bufferedByteCount == 0 { return takeEnd() }
+        // Nobody asked for messages: there is nothing to wait for.
+        if onMessage == nil { stopReceiving() }
+        if reader.bufferedByteCount == 0 { return takeEnd() }
         deliver(UnsafeRawBufferPointer(start: nil, count: 0))
     }
 

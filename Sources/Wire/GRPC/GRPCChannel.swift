@@ -65,7 +65,13 @@ public final class GRPCChannel {
         backoff = Backoff(limits, random)
     }
 
-    deinit { close() }
+    // As `close`, without what would need a reference to an object that is going away.
+    deinit {
+        let status = GRPCStatus(.unavailable, "the channel to \(target) was closed")
+        for call in waiting { call.fail(status) }
+        current?.abort(status.message)
+        for connection in retired { connection.abort(status.message) }
+    }
 
     // MARK: Calls
 
@@ -110,7 +116,11 @@ public final class GRPCChannel {
         guard !call.isEnded else { return }
         switch phase {
         case .ready(let connection) where waiting.isEmpty && connection.hasFreeStream: open(call, on: connection)
-        case .ready, .connecting, .handshaking: enqueue(call)
+        case .ready:
+            enqueue(call)
+            // Those before it may all have been given up.
+            openWaitingLater()
+        case .connecting, .handshaking: enqueue(call)
         case .idle:
             enqueue(call)
             connect()

@@ -76,6 +76,8 @@ public final class GRPCServer {
         guard isDraining, let completion = drainCompletion else { return }
         drainCompletion = nil
         if let drainTimer { context.timers.remove(drainTimer) }
+        // Nothing comes any more: let go of what the handlers hold.
+        routes.removeAll()
         context.postpone(completion)
     }
 }

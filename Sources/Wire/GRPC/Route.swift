@@ -36,6 +36,11 @@ final class RouteTable {
         slots[place] = route
     }
 
+    func removeAll() {
+        slots = Array(repeating: nil, count: 16)
+        count = 0
+    }
+
     func find(_ path: UnsafeRawBufferPointer) -> Route? { slots[place(of: path)] }
 
     private func place(of route: Route) -> Int { route.bytes.withUnsafeBytes { place(of: $0) } }

@@ -2,7 +2,8 @@ import Prelude
 
 /// A call with any number of messages in both directions.
 ///
-/// The handler sets its callbacks when it gets the call. Messages wait until `onMessage` is set.
+/// The handler sets its callbacks when it gets the call. Messages, and the half-close after them, wait until `onMessage`
+/// is set.
 public final class ServerStream: ServerCall {
     /// The bytes are valid during the call only.
     public var onMessage: ((UnsafeRawBufferPointer) -> Void)? { didSet { deliverLater() } }
@@ -12,6 +13,9 @@ public final class ServerStream: ServerCall {
     public var onWritable: (() -> Void)?
     /// While true no message is handed over, and the caller is held back by the flow-control window.
     public var isReadingPaused = false { didSet { if !isReadingPaused { deliverLater() } } }
+
+    /// The stream is gone, whoever ended it and why. Called once, last.
+    public var onEnd: (() -> Void)?
 
     private var isHalfClosed = false
 
@@ -67,5 +71,8 @@ public final class ServerStream: ServerCall {
         onMessage = nil
         onHalfClose = nil
         onWritable = nil
+        let tell = onEnd
+        onEnd = nil
+        tell?()
     }
 }

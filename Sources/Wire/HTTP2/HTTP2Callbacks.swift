@@ -52,8 +52,8 @@ enum HTTP2Callbacks {
                 return 0
             }
             return withStream(stream) { stream in
-                // No window is needed for a stream whose last frame this is.
-                if flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { stream.isPeerDone = true }
+                // More of this frame may follow, but no other one.
+                if flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { stream.isLastFrame = true }
                 stream.receive(UnsafeRawBufferPointer(start: bytes, count: count))
             }
         }

@@ -169,7 +169,10 @@ class HTTP2Connection: ConnectionHandler {
             close()
         } else {
             // A peer that does not read its answers gets no more requests read.
-            setReadingPaused(!isEverythingSent && isTransportFull)
+            let isBlocked = !isEverythingSent && isTransportFull
+            setReadingPaused(isBlocked)
+            // The system took it all at once: nobody will tell that there is room.
+            if !isEverythingSent, !isBlocked { flushLater() }
         }
     }
 

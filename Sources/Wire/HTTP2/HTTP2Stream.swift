@@ -26,7 +26,12 @@ public class HTTP2Stream {
     /// nghttp2 asked for data when there was none: it waits to be told that there is some.
     final private var isStarved = false
     final private var isAboveWatermark = false
-    final var isPeerDone = false
+    /// The peer sends no more frames: the stream needs no window.
+    final var isLastFrame = false
+    /// The peer has ended its side.
+    final var isPeerDone = false {
+        didSet { isLastFrame = isPeerDone }
+    }
 
     final var reader: MessageReader
     /// Received bytes that the peer's flow-control window has not got back yet.
@@ -195,7 +200,7 @@ public class HTTP2Stream {
         let owed = uncreditedByteCount + received
         guard owed > 0 else { return growth <= 0 || hasRoom(connection) }
         let held = isPaused ? min(owed, buffered) : 0
-        connection.settle(streamID, received: received, held: held - uncreditedByteCount, isEnded: isPeerDone)
+        connection.settle(streamID, received: received, held: held - uncreditedByteCount, isEnded: isLastFrame)
         uncreditedByteCount = held
         return growth <= 0 || hasRoom(connection)
     }

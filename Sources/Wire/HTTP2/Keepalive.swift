@@ -12,6 +12,7 @@ struct Keepalive {
     var wait = Wait.handshake
     /// When the peer last sent or took something.
     var progressTime: Nanoseconds = 0
+    var pingTime: Nanoseconds = 0
     /// What we sent could not be taken by the system: a PING would wait behind it.
     var isReadingPaused = false
     var bufferedByteCount = 0
@@ -48,7 +49,8 @@ extension HTTP2Connection: TimerQueueMember {
         switch keepalive.wait {
         case .handshake: abort("no HTTP/2 SETTINGS within the time for the handshake")
         case .lingering: abort("the peer did not take our last bytes in time")
-        case .ponging where hasProgressed(since: now, within: pongTime): startKeepalive()
+        // Compared with the PING, not with now: the timer may come late, the peer need not say more than its answer.
+        case .ponging where keepalive.progressTime > keepalive.pingTime: startKeepalive()
         case .ponging where transport.bufferedByteCount < keepalive.bufferedByteCount:
             keepalive.progressTime = now
             startKeepalive()
@@ -64,6 +66,7 @@ extension HTTP2Connection: TimerQueueMember {
     /// Until `keepaliveTimeoutMilliseconds` have passed without a byte read or taken.
     func waitForPong() {
         keepalive.wait = .ponging
+        keepalive.pingTime = context.clock.now
         keepalive.bufferedByteCount = transport.bufferedByteCount
         wake(after: pongTime)
     }

@@ -35,7 +35,7 @@ public struct RetryPolicy: Equatable, Sendable {
 
 extension Duration {
     /// Rounded up; 0 when negative, the largest number when there is no larger one.
-    var nanoseconds: Nanoseconds {
+    package var nanoseconds: Nanoseconds {
         guard self > .zero else { return 0 }
         let (seconds, attoseconds) = components
         let (whole, isOverflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)

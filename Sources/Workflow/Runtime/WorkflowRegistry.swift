@@ -57,16 +57,16 @@ public struct WorkflowRegistry: Sendable {
 }
 
 /// Swift values as payloads. Keys are sorted, so that equal values give equal bytes.
-enum JSON {
+package enum JSON {
     static let null = Payload(data: Array("null".utf8))
 
-    static func encode(_ value: some Encodable) throws -> Payload {
+    package static func encode(_ value: some Encodable) throws -> Payload {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return Payload(data: Array(try encoder.encode(value)))
     }
 
-    static func decode<Value: Decodable>(_ type: Value.Type = Value.self, _ payload: Payload) throws -> Value {
+    package static func decode<Value: Decodable>(_ type: Value.Type = Value.self, _ payload: Payload) throws -> Value {
         guard payload.encoding == Payload.jsonEncoding else {
             throw WorkflowFailure("the payload's encoding is \"\(payload.encoding)\", not \"\(Payload.jsonEncoding)\"")
         }
@@ -82,7 +82,7 @@ enum JSON {
         }
     }
 
-    static func explain(_ error: any Error) -> String {
+    package static func explain(_ error: any Error) -> String {
         func path(_ context: DecodingError.Context) -> String {
             context.codingPath.isEmpty ? "" : " at \(context.codingPath.map(\.stringValue).joined(separator: "."))"
         }

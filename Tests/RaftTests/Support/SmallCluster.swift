@@ -51,9 +51,10 @@ final class SmallCluster {
         return try RawNode(configuration, storage: storage)
     }
 
-    /// Loses everything that is not in the storage.
-    func restart(_ id: NodeID) throws {
+    /// Loses everything that is not in the storage, which may be another one.
+    func restart(_ id: NodeID, with storage: MemoryStorage? = nil) throws {
         let place = Int(id.rawValue) - 1
+        if let storage { storages[place] = storage }
         applied[place] = []
         nodes[place] = try start(id, storages[place])
     }

@@ -1,0 +1,47 @@
+import Glibc
+import Prelude
+import Reactor
+import Wire
+
+/// A gRPC server that echoes raw bytes: what benchmarks and tests with foreign clients run against.
+///
+/// `grpc-echo-server [PORT]` prints the port it listens on and runs until it is killed. `/echo.Echo/Unary` answers
+/// with the request, `/echo.Echo/Stream` with every message, `/echo.Echo/Fail` with the status whose number is the
+/// first byte, `/echo.Echo/Never` not at all, `/echo.Echo/Metadata` with the request's metadata as headers and as
+/// trailers.
+@main
+enum EchoServer {
+    static func main() throws {
+        let port = CommandLine.arguments.dropFirst().first.flatMap { UInt16($0) } ?? 0
+        let loop = try EventLoop()
+        let server = GRPCServer(clock: loop.clock, turns: loop.turns, limits: WireLimits())
+        serve(server)
+        let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: port)) { server.accept($0) }
+        print(listener.address.port)
+        fflush(nil)
+        loop.run()
+    }
+
+    private static func serve(_ server: GRPCServer) {
+        server.unary("/echo.Echo/Unary") { call, request in call.respond(request) }
+        server.streaming("/echo.Echo/Stream") { stream in
+            stream.onMessage = { message in if !stream.send(message) { stream.isReadingPaused = true } }
+            stream.onWritable = { stream.isReadingPaused = false }
+            stream.onHalfClose = { stream.finish() }
+        }
+        server.unary("/echo.Echo/Fail") { call, request in
+            let code = request.first.flatMap { GRPCCode(rawValue: $0) } ?? .unknown
+            call.fail(GRPCStatus(code == .ok ? .unknown : code, "failed as asked: größer als 100%"))
+        }
+        server.unary("/echo.Echo/Never") { call, _ in call.onCancel = { cancelCount += 1 } }
+        server.unary("/echo.Echo/CancelCount") { call, _ in call.respond(Array(String(cancelCount).utf8)) }
+        server.unary("/echo.Echo/Metadata") { call, _ in
+            call.responseMetadata = call.metadata
+            call.responseTrailers = call.metadata
+            call.respond([])
+        }
+    }
+
+    // One thread runs the loop, and only its handlers use this.
+    nonisolated(unsafe) private static var cancelCount = 0
+}

@@ -1,0 +1,119 @@
+import Prelude
+
+extension RaftCore {
+    /// Entries may be applied before they are durable here when the application does both in one go.
+    private var mayApplyUnstable: Bool { !configuration.asyncStorageWrites }
+
+    /// Whether `ready` has anything to say.
+    var hasReady: Bool {
+        !messages.isEmpty || !messagesAfterAppend.isEmpty || log.unstable.hasNextEntries
+            || log.hasNextCommittedEntries(allowUnstable: mayApplyUnstable) || hardState != handedOutHardState
+            || softState != handedOutSoftState || log.unstable.hasNextSnapshot || !readStates.isEmpty
+    }
+
+    /// See `RawNode.ready`.
+    mutating func ready() -> Ready {
+        invariant(!isAdvancePending, "advance() comes between two ready()")
+        var ready = Ready()
+        ready.entries = log.unstable.nextEntries()
+        ready.committedEntries = log.nextCommittedEntries(allowUnstable: mayApplyUnstable)
+        let snapshot = log.unstable.nextSnapshot
+        ready.snapshot = snapshot?.value
+        swap(&ready.messages, &messages)
+        swap(&ready.readStates, &readStates)
+        takeChangedState(&ready)
+        if configuration.asyncStorageWrites {
+            addStorageMessages(to: &ready, snapshot)
+        } else {
+            addMessagesAfterAppend(to: &ready, snapshot)
+        }
+        log.acceptUnstable()
+        if let last = ready.committedEntries.last {
+            log.acceptApplying(
+                last.index, byteCount: ready.committedEntries.byteCount, allowUnstable: mayApplyUnstable)
+        }
+        return ready
+    }
+
+    private mutating func takeChangedState(_ ready: inout Ready) {
+        let hardState = hardState
+        let before = handedOutHardState
+        ready.mustSync = !ready.entries.isEmpty || hardState.vote != before.vote || hardState.term != before.term
+        if hardState != before {
+            ready.hardState = hardState
+            handedOutHardState = hardState
+        }
+        let softState = softState
+        if softState != handedOutSoftState {
+            ready.softState = softState
+            handedOutSoftState = softState
+        }
+    }
+
+    /// See `RawNode.advance`.
+    mutating func advance() {
+        invariant(!configuration.asyncStorageWrites, "asynchronous storage writes are confirmed by their responses")
+        isAdvancePending = false
+        var pending: [Message] = []
+        swap(&pending, &onAdvance)
+        // They come from this node itself, which sends nothing that it would refuse.
+        for message in pending { try? step(message) }
+    }
+
+    // MARK: Storage work
+
+    private mutating func addMessagesAfterAppend(to ready: inout Ready, _ snapshot: SnapshotBox?) {
+        isAdvancePending = true
+        for message in messagesAfterAppend {
+            if message.to == id { onAdvance.append(message) } else { ready.messages.append(message) }
+        }
+        messagesAfterAppend.removeAll(keepingCapacity: true)
+        if needsConfirmation(snapshot) { onAdvance.append(storageAppendResponse(snapshot)) }
+        if !ready.committedEntries.isEmpty { onAdvance.append(storageApplyResponse(ready.committedEntries)) }
+    }
+
+    private mutating func addStorageMessages(to ready: inout Ready, _ snapshot: SnapshotBox?) {
+        if !ready.entries.isEmpty || ready.hardState != nil || snapshot != nil || !messagesAfterAppend.isEmpty {
+            // An absent hard state is all zeros, so that who writes it can tell.
+            let hardState = ready.hardState ?? HardState()
+            var message = Message(
+                kind: .storageAppend, to: .localAppendThread, from: id, term: hardState.term, entries: ready.entries,
+                commit: hardState.commit, vote: hardState.vote)
+            message.boxedSnapshot = snapshot
+            // The confirmation comes after the leader's acknowledgement of itself, which can then look up the entries
+            // where they are fastest to find, in the unstable log.
+            swap(&message.responses, &messagesAfterAppend)
+            if needsConfirmation(snapshot) { message.responses.append(storageAppendResponse(snapshot)) }
+            ready.messages.append(message)
+        }
+        if !ready.committedEntries.isEmpty {
+            ready.messages.append(
+                Message(
+                    kind: .storageApply, to: .localApplyThread, from: id, entries: ready.committedEntries,
+                    responses: [storageApplyResponse(ready.committedEntries)]))
+        }
+    }
+
+    private func needsConfirmation(_ snapshot: SnapshotBox?) -> Bool { !log.unstable.isEmpty || snapshot != nil }
+
+    /// Confirms the end of the log as it is now, and only in the present term.
+    ///
+    /// A write that is confirmed could otherwise be taken for a later one of the same entry: appended, replaced in a
+    /// later term, and then appended again by a third leader while the writes are still under way. So the last position
+    /// of the log goes along, and a new one with every `Ready` for as long as there are unconfirmed entries: once a
+    /// later term's `Ready` is out, only its own confirmation, which comes after all writes before it, counts.
+    private func storageAppendResponse(_ snapshot: SnapshotBox?) -> Message {
+        var message = Message(kind: .storageAppendResponse, to: id, from: .localAppendThread, term: term)
+        message.boxedSnapshot = snapshot
+        if !log.unstable.isEmpty {
+            let last = log.lastPosition
+            message.index = last.index
+            message.logTerm = last.term
+        }
+        return message
+    }
+
+    private func storageApplyResponse(_ entries: [Entry]) -> Message {
+        Message(kind: .storageApplyResponse, to: id, from: .localApplyThread, entries: entries)
+    }
+}

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Stops the process when one of our own rules is broken, in release builds too.
 ///
 /// For our bugs only: what comes from outside (peers, clients, files, flags) gets an error instead.
@@ -11,5 +13,8 @@ public func invariant(
 
 /// As `invariant(false, …)`, for places that cannot be reached.
 public func invariantBroken(_ rule: String, file: StaticString = #fileID, line: UInt = #line) -> Never {
-    preconditionFailure("invariant broken: \(rule) (\(file):\(line))")
+    // Optimised code traps without a word.
+    let text = "invariant broken: \(rule) (\(file):\(line))\n"
+    _ = Array(text.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    preconditionFailure(text)
 }

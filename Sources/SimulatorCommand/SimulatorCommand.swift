@@ -35,10 +35,12 @@ struct SimulatorCommand: ParsableCommand {
     var only = ""
 
     mutating func run() throws {
+        TrapReport.install()
         if planted { return try huntPlanted() }
         let first = seed ?? UInt64.random(in: 0..<1 << 40)
         var failed: UInt64 = 0
         for seed in first..<(first + count) {
+            TrapReport.seed = seed
             var options = SimulationOptions(seed: seed)
             options.faultSeconds = seconds
             options.nodeCount = nodes
@@ -67,7 +69,10 @@ extension SimulatorCommand {
         for bug in bugs {
             let first = seed ?? 1
             let caught = (first..<first + bug.seedCount).lazy
-                .map { simulate(bug.options(seed: $0)) }.first { !$0.isPassed }
+                .map { seed in
+                    TrapReport.seed = seed
+                    return simulate(bug.options(seed: seed))
+                }.first { !$0.isPassed }
             if let caught, let violation = caught.violation {
                 print("\(bug.name) | seed \(caught.seed) | \(violation.invariant) | \(violation.detail)")
             } else {

@@ -260,7 +260,8 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
             guard let kept = run.record(at: key.position),
                 record == Record(value: kept.value?.data, failure: kept.failure, index: kept.index)
             else {
-                fail("a recorded result never changes", "run \(key.run), position \(key.position) is another at the end")
+                fail(
+                    "a recorded result never changes", "run \(key.run), position \(key.position) is another at the end")
                 return
             }
         }

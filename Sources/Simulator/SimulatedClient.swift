@@ -67,7 +67,9 @@ final class SimulatedClient {
 
     var waitingFor: String? {
         guard !isIdle else { return nil }
-        let open = workflows.filter { $0.result == nil }.map { "\($0.id) (\($0.run.map(\.description) ?? "not started"))" }
+        let open = workflows.filter { $0.result == nil }.map {
+            "\($0.id) (\($0.run.map(\.description) ?? "not started"))"
+        }
         return "\(host) waits for \(busyCount) operations, and for \(open.joined(separator: ", "))"
     }
 
@@ -168,7 +170,8 @@ final class SimulatedClient {
             switch result {
             case .failure(let status):
                 simulation.checker.fail(
-                    "nothing acknowledged is lost", "result of \(workflows[place].id): \(status.code) \(status.message)")
+                    "nothing acknowledged is lost", "result of \(workflows[place].id): \(status.code) \(status.message)"
+                )
             case .success(let response):
                 workflows[place].result = response
                 simulation.statistics.workflowsEnded += 1

@@ -120,7 +120,9 @@ final class SimulatedNetwork {
         hosts[host] = HostState(isUp: true)
         for (number, endpoint) in halfOpen.sorted(by: { $0.key < $1.key }) where endpoint.remoteHost == host {
             halfOpen[number] = nil
-            world.schedule(after: random.draw(1_000_000...500_000_000)) { endpoint.breakOff("connection reset by peer") }
+            world.schedule(after: random.draw(1_000_000...500_000_000)) {
+                endpoint.breakOff("connection reset by peer")
+            }
         }
     }
 

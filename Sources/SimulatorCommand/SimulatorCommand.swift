@@ -164,7 +164,8 @@ private enum Child {
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments = arguments
         var environment = ProcessInfo.processInfo.environment
-        environment["SWIFT_BACKTRACE"] = environment["SWIFT_BACKTRACE"] ?? "enable=yes,color=no,registers=none,images=none"
+        environment["SWIFT_BACKTRACE"] =
+            environment["SWIFT_BACKTRACE"] ?? "enable=yes,color=no,registers=none,images=none"
         process.environment = environment
         let output = Pipe()
         let errorFile = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)

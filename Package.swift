@@ -106,6 +106,6 @@ let package = Package(
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral", [logging]),
-        tests(of: "Simulator", ["Prelude"]),
+        tests(of: "Simulator", ["Prelude", "Node", "raftoral-sim"]),
     ]
 )

@@ -258,10 +258,18 @@ final class SimulatedClient {
         }
     }
 
+    /// Writes without a request id are asked for once: the node repeats its proposal by itself where it has to, and the
+    /// write must take effect once all the same.
+    private func drawAttempts() -> Int { random.chance(perMille: 400) ? 1 : random.draw(2...4) }
+
+    private func requestID(_ text: String, attempts: Int) -> String { attempts == 1 ? "" : text }
+
     private func put(_ key: String, _ value: String) {
         let called = simulation.world.now
-        let request = PutRequest(key: key, value: Array(value.utf8), requestID: "p-\(value)")
-        call(VariableServicePath.put, request, PutResponse.self, attempts: random.draw(1...4)) {
+        let attempts = drawAttempts()
+        let request = PutRequest(
+            key: key, value: Array(value.utf8), requestID: requestID("p-\(value)", attempts: attempts))
+        call(VariableServicePath.put, request, PutResponse.self, attempts: attempts) {
             [unowned self] result in
             let outcome = (try? result.get()).map { RegisterOperation.Outcome.written(revision: $0.revision) }
             note(key, .put(value), called, outcome)
@@ -271,9 +279,11 @@ final class SimulatedClient {
     private func swap(_ key: String, _ value: String) {
         let called = simulation.world.now
         let expected = seenRevisions[key] ?? 0
+        let attempts = drawAttempts()
         let request = CompareAndSwapRequest(
-            key: key, expectedRevision: expected, value: Array(value.utf8), requestID: "s-\(value)")
-        call(VariableServicePath.compareAndSwap, request, CompareAndSwapResponse.self, attempts: random.draw(1...4)) {
+            key: key, expectedRevision: expected, value: Array(value.utf8),
+            requestID: requestID("s-\(value)", attempts: attempts))
+        call(VariableServicePath.compareAndSwap, request, CompareAndSwapResponse.self, attempts: attempts) {
             [unowned self] result in
             let answer = try? result.get()
             if let answer { seenRevisions[key] = answer.revision }
@@ -285,8 +295,10 @@ final class SimulatedClient {
 
     private func delete(_ key: String) {
         let called = simulation.world.now
-        let request = DeleteRequest(key: key, requestID: "d-\(host)-\(operationCount)")
-        call(VariableServicePath.delete, request, DeleteResponse.self, attempts: random.draw(1...4)) {
+        let attempts = drawAttempts()
+        let request = DeleteRequest(
+            key: key, requestID: requestID("d-\(host)-\(operationCount)", attempts: attempts))
+        call(VariableServicePath.delete, request, DeleteResponse.self, attempts: attempts) {
             [unowned self] result in
             note(key, .delete, called, (try? result.get()).map { .deleted(existed: $0.existed) })
         }

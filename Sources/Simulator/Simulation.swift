@@ -81,6 +81,7 @@ final class Simulation {
         random = world.random("driver")
         var registry = WorkflowRegistry()
         SimulatedWorkflow.register(in: &registry, effects)
+        options.register?(&registry, effects)
         self.registry = registry
         world.onTurn = { [unowned self] loop in
             if let node = members.first(where: { $0.loop === loop })?.node { checker.observe(node) }
@@ -149,7 +150,7 @@ final class Simulation {
                 inflict(fault)
             }
         }
-        let every = Nanoseconds.seconds(1)
+        let every = Nanoseconds.seconds(3)
         while world.now < begin + .seconds(options.faultSeconds), checker.violation == nil {
             pass(every)
             switchOffRemoved()
@@ -234,9 +235,9 @@ final class Simulation {
         let seenOnly = history.filter { $0.outcome != nil || $0.value.map(seen.contains) == true }
         let withDeletes = history.filter { $0.outcome != nil || $0.value.map(seen.contains) != false }
         var search = LinearizabilityChecker()
-        search.stepCountMax = 200_000
+        search.stepCountMax = 100_000
         for attempt in [seenOnly, withDeletes] where search.check(attempt) == .linearizable { return }
-        search.stepCountMax = 2_000_000
+        search.stepCountMax = 400_000
         switch search.check(history) {
         case .linearizable: break
         case .undecided: statistics.undecidedHistories += 1

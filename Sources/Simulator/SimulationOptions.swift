@@ -1,6 +1,7 @@
 @_spi(Planted) import Node
 import Prelude
 @_spi(Planted) import Raft
+import Workflow
 
 /// What one run of the simulation does, besides what its seed decides.
 public struct SimulationOptions: Sendable {
@@ -12,7 +13,10 @@ public struct SimulationOptions: Sendable {
     /// Virtual time that the cluster gets to recover once all faults have ended.
     public var recoverySeconds: UInt64 = 120
     public var clientCount = 3
+    /// What clients start, each as likely as the others.
     public var workflows = SimulatedWorkflow.all
+    /// Registers workflows besides those of `SimulatedWorkflow.all`, on every node.
+    public var register: (@Sendable (inout WorkflowRegistry, SideEffects) -> Void)?
     /// Faults to leave out, by their place in the schedule: what `--minimise` shrinks by.
     public var leftOut: Set<Int> = []
     /// Gets a line for every event.

@@ -1,11 +1,13 @@
 import ArgumentParser
+import Foundation
 @_spi(Planted) import Simulator
 
 @main
 struct SimulatorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "raftoral-sim",
-        abstract: "Runs whole clusters over virtual time, with everything going wrong that a seed can think of.")
+        abstract: "Runs whole clusters over virtual time, with everything going wrong that a seed can think of.",
+        discussion: "The same seed gives the same course of events in every process: docs/simulator.md.")
 
     @Option(help: "The first seed. Drawn when left out.")
     var seed: UInt64?
@@ -18,6 +20,9 @@ struct SimulatorCommand: ParsableCommand {
 
     @Option(help: "Nodes of the first cluster.")
     var nodes = 3
+
+    @Flag(help: "No faults: to measure how fast it runs.")
+    var calm = false
 
     @Flag(help: "Print a line for each seed, with its trace hash.")
     var trace = false
@@ -34,54 +39,157 @@ struct SimulatorCommand: ParsableCommand {
     @Option(help: "Only the planted mistakes whose names contain this.")
     var only = ""
 
+    @Option(help: ArgumentHelp("Plant the mistake of this number and run one seed.", visibility: .hidden))
+    var plant: Int?
+
+    @Flag(help: ArgumentHelp("Run the seeds in this process; a trap ends all of them.", visibility: .hidden))
+    var inProcess = false
+
     mutating func run() throws {
-        TrapReport.install()
-        if planted { return try huntPlanted() }
         let first = seed ?? UInt64.random(in: 0..<1 << 40)
+        if let plant { return try runPlanted(PlantedBug.all[plant], first) }
+        if planted { return try huntPlanted(from: seed ?? 1) }
+        let failed = inProcess ? runAll(first..<first + count) : superviseAll(first..<first + count)
+        if !inProcess { say("\(count - failed) passed, \(failed) failed") }
+        if failed > 0 { throw ExitCode.failure }
+    }
+
+    // MARK: - Seeds
+
+    private func runAll(_ seeds: Range<UInt64>) -> UInt64 {
         var failed: UInt64 = 0
-        for seed in first..<(first + count) {
-            TrapReport.seed = seed
+        for seed in seeds {
             var options = SimulationOptions(seed: seed)
             options.faultSeconds = seconds
             options.nodeCount = nodes
-            if events { options.traceSink = { print($0) } }
+            if calm { options.profile = .calm }
+            if events { options.traceSink = { say($0) } }
             let outcome = simulate(options)
-            if trace { print(outcome.line) }
+            say(outcome.line)
             if outcome.isPassed { continue }
             failed += 1
             if minimise {
-                print("seed \(seed) fails; looking for the faults that it takes …")
-                let smallest = Simulator.minimise(outcome, options) { print("  \($0)") }
-                print(smallest.outcome.report(leftOut: smallest.options.leftOut))
+                say("seed \(seed) fails; looking for the faults that it takes …")
+                let smallest = Simulator.minimise(outcome, options) { say("  \($0)") }
+                say(smallest.outcome.report(leftOut: smallest.options.leftOut))
             } else {
-                print(outcome.report(leftOut: []))
+                say(outcome.report(leftOut: []))
             }
         }
-        print("\(count - failed) passed, \(failed) failed")
-        if failed > 0 { throw ExitCode.failure }
+        return failed
     }
-}
 
-extension SimulatorCommand {
-    private func huntPlanted() throws {
+    /// A broken invariant of the program itself ends the process that it happens in. So the seeds run in another one,
+    /// which is started again after the seed that ended it.
+    private func superviseAll(_ seeds: Range<UInt64>) -> UInt64 {
+        var failed: UInt64 = 0
+        var next = seeds.lowerBound
+        while next < seeds.upperBound {
+            let first = next
+            var arguments = ["--in-process", "--seed", "\(first)", "--count", "\(seeds.upperBound - first)"]
+            arguments += ["--seconds", "\(seconds)", "--nodes", "\(nodes)"]
+            if calm { arguments.append("--calm") }
+            if events { arguments.append("--events") }
+            if minimise { arguments.append("--minimise") }
+            let result = Child.run(arguments) { line in
+                let isVerdict = line.hasPrefix("seed \(next) passed") || line.hasPrefix("seed \(next) FAILED")
+                if line.hasPrefix("seed \(next) FAILED") { failed += 1 }
+                if isVerdict { next += 1 }
+                if !isVerdict || trace { say(line) }
+            }
+            if next == seeds.upperBound { break }
+            failed += 1
+            say("seed \(next) FAILED: it ended the process (\(result.ending))")
+            say(result.errors)
+            next += 1
+        }
+        return failed
+    }
+
+    // MARK: - Planted mistakes
+
+    private func runPlanted(_ bug: PlantedBug, _ seed: UInt64) throws {
+        guard let violation = simulate(bug.options(seed: seed)).violation else { return }
+        say("\(violation.invariant) | \(violation.detail)")
+        throw ExitCode.failure
+    }
+
+    private func huntPlanted(from first: UInt64) throws {
         var missed = 0
-        let bugs = PlantedBug.all.filter { only.isEmpty || $0.name.contains(only) }
-        for bug in bugs {
-            let first = seed ?? 1
-            let caught = (first..<first + bug.seedCount).lazy
-                .map { seed in
-                    TrapReport.seed = seed
-                    return simulate(bug.options(seed: seed))
-                }.first { !$0.isPassed }
-            if let caught, let violation = caught.violation {
-                print("\(bug.name) | seed \(caught.seed) | \(violation.invariant) | \(violation.detail)")
+        var count = 0
+        for (number, bug) in PlantedBug.all.enumerated() where only.isEmpty || bug.name.contains(only) {
+            count += 1
+            if let caught = hunt(number, first..<first + bug.seedCount) {
+                say("\(bug.name) | seed \(caught.seed) | \(caught.rule)")
             } else {
-                print("\(bug.name) | NOT CAUGHT in \(bug.seedCount) seeds")
+                say("\(bug.name) | NOT CAUGHT in \(bug.seedCount) seeds")
                 missed += 1
             }
         }
-        print("\(bugs.count - missed) caught, \(missed) missed")
+        say("\(count - missed) caught, \(missed) missed")
         if missed > 0 { throw ExitCode.failure }
+    }
+
+    private func hunt(_ number: Int, _ seeds: Range<UInt64>) -> (seed: UInt64, rule: String)? {
+        for seed in seeds {
+            var rule = ""
+            let result = Child.run(["--plant", "\(number)", "--seed", "\(seed)"]) { rule = $0 }
+            if result.isSuccess { continue }
+            if rule.isEmpty {
+                rule = "the program's own invariant | \(result.brokenPlace ?? result.ending)"
+            }
+            return (seed, rule)
+        }
+        return nil
+    }
+}
+
+/// Another process of this program.
+private enum Child {
+    struct Result {
+        var isSuccess: Bool
+        var ending: String
+        var errors: String
+
+        /// Where the program found a rule of its own broken: the frame of the backtrace that asked for the check.
+        var brokenPlace: String? {
+            let frames = errors.split(separator: "\n").filter { $0.contains(" in ") && $0.contains(" at /") }
+            return frames.first { !$0.contains("invariantBroken") }?.split(separator: " at ").last
+                .map { $0.split(separator: "/").suffix(2).joined(separator: "/") }
+        }
+    }
+
+    static func run(_ arguments: [String], line: (String) -> Void) -> Result {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        process.arguments = arguments
+        var environment = ProcessInfo.processInfo.environment
+        environment["SWIFT_BACKTRACE"] =
+            environment["SWIFT_BACKTRACE"] ?? "enable=yes,color=no,registers=none,images=none"
+        process.environment = environment
+        let output = Pipe()
+        let errorFile = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        _ = FileManager.default.createFile(atPath: errorFile.path, contents: nil)
+        defer { try? FileManager.default.removeItem(at: errorFile) }
+        process.standardOutput = output
+        process.standardError = (try? FileHandle(forWritingTo: errorFile)) ?? FileHandle.standardError
+        do { try process.run() } catch { return Result(isSuccess: false, ending: "\(error)", errors: "") }
+        var rest = Data()
+        while true {
+            let data = output.fileHandleForReading.availableData
+            if data.isEmpty { break }
+            rest.append(data)
+            while let end = rest.firstIndex(of: 10) {
+                line(String(decoding: rest[rest.startIndex..<end], as: UTF8.self))
+                rest = Data(rest[(end + 1)...])
+            }
+        }
+        process.waitUntilExit()
+        let isSignal = process.terminationReason == .uncaughtSignal
+        let errors = (try? String(contentsOf: errorFile, encoding: .utf8)) ?? ""
+        return Result(
+            isSuccess: !isSignal && process.terminationStatus == 0,
+            ending: "\(isSignal ? "signal" : "status") \(process.terminationStatus)", errors: errors)
     }
 }
 
@@ -107,3 +215,6 @@ extension SimulationOutcome {
         return lines.joined(separator: "\n")
     }
 }
+
+/// A line on standard output, at once: a process that a trap ends loses what it has buffered.
+private func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }

@@ -32,7 +32,10 @@ class LoopTestCase: XCTestCase {
     override func tearDown() {
         storedLoop?.close()
         storedLoop = nil
-        XCTAssertEqual(openDescriptorCount(), descriptorCountBefore, "descriptors leaked")
+        // Threads of the runtime and of the test runner open a descriptor now and then, for a moment.
+        let deadline = DispatchTime.now() + .seconds(2)
+        while openDescriptorCount() > descriptorCountBefore, DispatchTime.now() < deadline { sched_yield() }
+        XCTAssertLessThanOrEqual(openDescriptorCount(), descriptorCountBefore, "descriptors leaked")
     }
 
     /// Drives the loop until the condition holds; a failure when it does not within the time.

@@ -40,6 +40,9 @@ public struct PlantedBug: Sendable {
     private static let crashes: [Fault.Kind: Int] = [
         .kill: 3, .powerLoss: 3, .allLosePower: 1, .isolate: 2, .transferLeader: 2, .slowLink: 1,
     ]
+    private static let elections: [Fault.Kind: Int] = [
+        .kill: 6, .allLosePower: 4, .transferLeader: 4, .slowLink: 2,
+    ]
     private static let changes: [Fault.Kind: Int] = [
         .addNode: 4, .removeNode: 4, .kill: 2, .isolate: 2, .transferLeader: 2, .powerLoss: 1,
     ]
@@ -47,7 +50,7 @@ public struct PlantedBug: Sendable {
     public static let all: [PlantedBug] = [
         // The core. Two of its mistakes take a course of events too rare for whole clusters: committing entries of older
         // terms by count, and keeping progress on leadership. The core's own tests catch those.
-        bug("core forgets its vote on restart", crashes) { $0.coreBugs = .forgetsVoteOnRestart },
+        bug("core forgets its vote on restart", seeds: 200, elections) { $0.coreBugs = .forgetsVoteOnRestart },
         bug("core answers reads without a quorum", partitions) { $0.coreBugs = .readsWithoutQuorum },
         bug("core votes for stale logs", partitions) { $0.coreBugs = .votesForStaleLogs },
         bug("core takes appends of deposed leaders", partitions) { $0.coreBugs = .ignoresTermOnAppend },

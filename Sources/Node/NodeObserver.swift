@@ -38,6 +38,10 @@ public struct GroupObservation {
     public let appliedDigest: UInt64
     public let lastIndex: LogIndex
     public let configuration: ConfState
+    let core: RawNode
+
+    /// What Raft itself goes by.
+    public var coreConfiguration: ConfState { core.configuration }
 }
 
 @_spi(Simulation)
@@ -48,7 +52,7 @@ extension Node {
                 id: group.id, term: group.core.term, role: group.core.role, leader: group.core.leader,
                 commitIndex: group.core.commitIndex, appliedIndex: group.appliedIndex,
                 appliedDigest: group.appliedDigest, lastIndex: group.core.lastIndex,
-                configuration: group.configuration)
+                configuration: group.configuration, core: group.core)
         }
     }
 

@@ -101,6 +101,13 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
             if group.appliedIndex > group.commitIndex {
                 fail("applied is committed", "\(replica.text): \(group.appliedIndex) over \(group.commitIndex)")
             }
+            if group.appliedIndex != before.applied, group.commitIndex == group.appliedIndex,
+                group.configuration != group.coreConfiguration
+            {
+                fail(
+                    "Raft goes by the applied configuration",
+                    "\(replica.text): \(group.coreConfiguration.voters), applied are \(group.configuration.voters)")
+            }
             progress[replica] = Progress(commit: group.commitIndex, applied: group.appliedIndex, term: group.term)
             configurations[replica] = group.configuration
             if group.role == .leader { observeLeader(node, group) }

@@ -48,7 +48,7 @@ struct SimulatorCommand: ParsableCommand {
     mutating func run() throws {
         let first = seed ?? UInt64.random(in: 0..<1 << 40)
         if let plant { return try runPlanted(PlantedBug.all[plant], first) }
-        if planted { return try huntPlanted(from: seed ?? 1) }
+        if planted { return try huntPlanted() }
         let failed = inProcess ? runAll(first..<first + count) : superviseAll(first..<first + count)
         if !inProcess { say("\(count - failed) passed, \(failed) failed") }
         if failed > 0 { throw ExitCode.failure }
@@ -114,11 +114,12 @@ struct SimulatorCommand: ParsableCommand {
         throw ExitCode.failure
     }
 
-    private func huntPlanted(from first: UInt64) throws {
+    private func huntPlanted() throws {
         var missed = 0
         var count = 0
         for (number, bug) in PlantedBug.all.enumerated() where only.isEmpty || bug.name.contains(only) {
             count += 1
+            let first = seed ?? bug.firstSeed
             if let caught = hunt(number, first..<first + bug.seedCount) {
                 say("\(bug.name) | seed \(caught.seed) | \(caught.rule)")
             } else {

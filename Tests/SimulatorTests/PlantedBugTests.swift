@@ -10,8 +10,7 @@ final class PlantedBugTests: XCTestCase {
     func testEveryPlantedMistakeIsCaught() throws {
         XCTAssertGreaterThanOrEqual(PlantedBug.all.count, 10)
         let process = Process()
-        process.executableURL = Bundle(for: Self.self).bundleURL.deletingLastPathComponent()
-            .appendingPathComponent("raftoral-sim")
+        process.executableURL = Bundle(for: Self.self).bundleURL.appendingPathComponent("raftoral-sim")
         process.arguments = ["--planted"]
         let output = Pipe()
         process.standardOutput = output

@@ -60,8 +60,7 @@ final class SimulationTests: XCTestCase {
 
     private func traceLine(seed: Int) throws -> String {
         let process = Process()
-        process.executableURL = Bundle(for: Self.self).bundleURL.deletingLastPathComponent()
-            .appendingPathComponent("raftoral-sim")
+        process.executableURL = Bundle(for: Self.self).bundleURL.appendingPathComponent("raftoral-sim")
         process.arguments = ["--seed", "\(seed)", "--seconds", "20", "--trace"]
         let output = Pipe()
         process.standardOutput = output

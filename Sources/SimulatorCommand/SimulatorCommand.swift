@@ -49,6 +49,7 @@ struct SimulatorCommand: ParsableCommand {
         let first = seed ?? UInt64.random(in: 0..<1 << 40)
         if let plant { return try runPlanted(PlantedBug.all[plant], first) }
         if planted { return try huntPlanted() }
+        if !inProcess { say("seeds \(first) to \(first + count - 1)") }
         let failed = inProcess ? runAll(first..<first + count) : superviseAll(first..<first + count)
         if !inProcess { say("\(count - failed) passed, \(failed) failed") }
         if failed > 0 { throw ExitCode.failure }

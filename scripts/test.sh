@@ -40,6 +40,9 @@ python_tests() {
     RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python -q
 }
 
+# Fresh seeds each time; a failing one is printed, and gives the same run again.
+simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-30}"; }
+
 part build build
 if ((failed)); then
     table
@@ -49,5 +52,6 @@ bin=$(swift build --show-bin-path)
 part xctest xctest
 part conformance conformance
 part python python_tests
+part simulator simulator
 table
 exit "$failed"

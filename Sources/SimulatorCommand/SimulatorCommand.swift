@@ -87,7 +87,6 @@ struct SimulatorCommand: ParsableCommand {
     private func superviseAll(_ seeds: Range<UInt64>) -> UInt64 {
         var failed: UInt64 = 0
         var next = seeds.lowerBound
-        say("seeds \(seeds.lowerBound) to \(seeds.upperBound - 1)")
         while next < seeds.upperBound {
             // Not too many in one process: what a crashed node leaves behind stays in memory until it ends.
             let end = min(next + Self.seedsPerProcess, seeds.upperBound)

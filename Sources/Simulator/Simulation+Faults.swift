@@ -113,7 +113,9 @@ extension Simulation {
         let others = present.filter { $0 !== member }
         let knowing = others.filter { other in
             guard let node = other.node else { return false }
+            // A group that still counts the leaver would lose its vote for ever.
             return !node.observedMembers.contains(id) && node.observedMembers.contains(node.id)
+                && !node.observedGroups.contains { $0.configuration.contains(id) }
         }
         if member.state == .removed {
             leaving = nil

@@ -41,7 +41,7 @@ python_tests() {
 }
 
 # Fresh seeds each time; a failing one is printed, and gives the same run again.
-simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-30}"; }
+simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-8}"; }
 
 part build build
 if ((failed)); then

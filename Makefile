@@ -11,7 +11,7 @@ COUNT ?= 100
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
 
 .PHONY: help deps build test test-raft-conformance test-asan test-tsan simulate bench-raft check format proto
-.PHONY: cluster cluster-stop failover clean
+.PHONY: cluster cluster-stop failover dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 26
@@ -61,6 +61,9 @@ format: ## format all Swift sources
 
 proto: deps ## generate the C code of proto/ anew
 	@scripts/generate-proto.sh
+
+dist: deps ## one program file that needs no Swift and no C libraries installed
+	@scripts/dist.sh
 
 clean: ## delete all that was built
 	@rm -rf .build .venv .cluster

@@ -36,6 +36,8 @@ conformance() {
 
 python_tests() {
     local python
+    # Machines in network namespaces, with links that can be cut.
+    scripts/deps.sh iproute2 nftables || return 1
     python=$(scripts/venv.sh) || return 1
     RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python -q
 }

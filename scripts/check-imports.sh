@@ -4,11 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-libraries='Glibc|Foundation|Synchronization|Dispatch'
+libraries='Glibc|Foundation|FoundationEssentials|Synchronization|Dispatch'
 declare -A allowed=(
     [Prelude]="Glibc"
     [Raft]="Prelude|DequeModule"
-    [Workflow]="Prelude|DequeModule|HeapModule|Foundation|Glibc"
+    [Workflow]="Prelude|DequeModule|HeapModule|FoundationEssentials|Glibc"
     [Storage]="Prelude|Raft|CSQLite|CChecksum|DequeModule|Glibc"
     [StorageTesting]="Prelude|Storage"
     [Wire]="Prelude|Raft|Workflow|CNGHTTP2|CProtobuf|CMessages|DequeModule|HeapModule|Glibc"

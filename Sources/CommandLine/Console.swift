@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// Lines for people: unbuffered, so that a line is there when what it tells has happened.

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Foundation
+import FoundationEssentials
 import Glibc
 import Logging
 import Raftoral
@@ -164,7 +164,8 @@ struct PeerList: ExpressibleByArgument {
     init?(argument: String) {
         addresses = []
         for part in argument.split(separator: ",") {
-            guard let address = HostPort(part.trimmingCharacters(in: .whitespaces)) else { return nil }
+            let words = part.split(whereSeparator: \.isWhitespace)
+            guard words.count == 1, let address = HostPort(String(words[0])) else { return nil }
             addresses.append(address)
         }
         if addresses.isEmpty { return nil }

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Foundation
+import FoundationEssentials
 import Raftoral
 
 struct WorkflowCommand: ParsableCommand {
@@ -31,7 +31,7 @@ struct WorkflowCommand: ParsableCommand {
         var wait = false
 
         func validate() throws {
-            guard (try? JSONSerialization.jsonObject(with: Data(input.utf8), options: .fragmentsAllowed)) != nil else {
+            guard (try? JSONDecoder().decode(AnyJSON.self, from: Data(input.utf8))) != nil else {
                 throw ValidationError("--input is not JSON: \(input)")
             }
         }
@@ -259,4 +259,9 @@ private struct WorkflowView: Encodable {
                 epoch: $0.epoch.rawValue, attempt: $0.attempt, logIndex: $0.logIndex.rawValue)
         }
     }
+}
+
+/// Whatever is JSON: the decoder reads all of it before it asks for a value.
+private struct AnyJSON: Decodable {
+    init(from decoder: any Decoder) {}
 }

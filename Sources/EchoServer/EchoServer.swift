@@ -8,7 +8,8 @@ import Wire
 /// `grpc-echo-server [PORT]` prints the port it listens on and runs until it is killed. `/echo.Echo/Unary` answers
 /// with the request, `/echo.Echo/Stream` with every message, `/echo.Echo/Fail` with the status whose number is the
 /// first byte, `/echo.Echo/Never` not at all, `/echo.Echo/Metadata` with the request's metadata as headers and as
-/// trailers.
+/// trailers. `/bench.Echo/Unary` and `/bench.Echo/Stream` decode the message (a text and bytes, as
+/// `google.protobuf.Any` has them) and encode it again: Benchmarks/echo.proto.
 @main
 enum EchoServer {
     static func main() throws {
@@ -16,6 +17,7 @@ enum EchoServer {
         let loop = try EventLoop()
         let server = GRPCServer(clock: loop.clock, turns: loop.turns, limits: WireLimits())
         serve(server)
+        serveDecoded(server)
         let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: port)) { server.accept($0) }
         print(listener.address.port)
         fflush(nil)
@@ -39,6 +41,26 @@ enum EchoServer {
             call.responseMetadata = call.metadata
             call.responseTrailers = call.metadata
             call.respond([])
+        }
+    }
+
+    private static func serveDecoded(_ server: GRPCServer) {
+        server.unary("/bench.Echo/Unary") { call, request in
+            do {
+                call.respond(try PutRequest(decoding: request).encoded())
+            } catch {
+                call.fail(GRPCStatus(.invalidArgument, "\(error)"))
+            }
+        }
+        server.streaming("/bench.Echo/Stream") { stream in
+            stream.onMessage = { bytes in
+                guard let message = try? PutRequest(decoding: bytes) else {
+                    return stream.finish(GRPCStatus(.invalidArgument, "not an echo message"))
+                }
+                if !stream.send(message.encoded()) { stream.isReadingPaused = true }
+            }
+            stream.onWritable = { stream.isReadingPaused = false }
+            stream.onHalfClose = { stream.finish() }
         }
     }
 

@@ -7,6 +7,11 @@ public struct ReactorError: Error, Equatable, Sendable, CustomStringConvertible 
     /// libuv's code, negative.
     public var code: Int32
 
+    package init(operation: String, code: Int32) {
+        self.operation = operation
+        self.code = code
+    }
+
     public var reason: String { uvReason(code) }
     public var description: String { "\(operation): \(reason)" }
 }

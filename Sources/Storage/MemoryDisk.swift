@@ -4,7 +4,7 @@ import Prelude
 /// away; synchronizing does nothing.
 public final class MemoryDisk: Disk, @unchecked Sendable {
     // Sendable: `content` is reached under `mutex` only.
-    private let mutex = DiskMutex()
+    private let mutex = Lock()
     private var content = Content()
 
     private struct Content {
@@ -16,7 +16,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     public init() {}
 
     public func createDirectory(_ path: String) throws(DiskError) {
-        try mutex.with { () throws(DiskError) in try create(normalized(path)) }
+        try mutex.withLock { () throws(DiskError) in try create(normalized(path)) }
     }
 
     private func create(_ path: String) throws(DiskError) {
@@ -31,7 +31,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     public func list(_ directory: String) throws(DiskError) -> [String] {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             guard let names = content.directories[normalized(directory)] else {
                 throw DiskError(kind: .notFound, operation: "list", path: directory, reason: "no such directory")
             }
@@ -40,7 +40,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     public func open(_ path: String, _ mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             let (directory, name) = split(path)
             guard let names = content.directories[directory] else { throw missing("open", path) }
             switch mode {
@@ -59,7 +59,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     public func rename(_ from: String, to: String) throws(DiskError) {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             let (fromDirectory, fromName) = split(from)
             let (toDirectory, toName) = split(to)
             guard let found = content.directories[fromDirectory]?[fromName], let file = found,
@@ -71,7 +71,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     public func remove(_ path: String) throws(DiskError) {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             let (directory, name) = split(path)
             guard let found = content.directories[directory]?[name], found != nil else { throw missing("remove", path) }
             content.directories[directory]?[name] = nil
@@ -79,7 +79,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     public func synchronizeDirectory(_ directory: String) throws(DiskError) {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             guard content.directories[normalized(directory)] != nil else {
                 throw missing("synchronize directory", directory)
             }
@@ -87,7 +87,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     public func lock(_ path: String) throws(DiskError) -> any DiskLock {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             let (directory, name) = split(path)
             guard content.directories[directory] != nil else { throw missing("lock", path) }
             guard content.locked.insert(normalized(path)).inserted else {
@@ -99,7 +99,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
     }
 
     fileprivate func unlock(_ path: String) {
-        mutex.with { _ = content.locked.remove(path) }
+        mutex.withLock { _ = content.locked.remove(path) }
     }
 
     public func availableByteCount(_ directory: String) throws(DiskError) -> UInt64 { 1 << 40 }
@@ -117,7 +117,7 @@ public final class MemoryDisk: Disk, @unchecked Sendable {
 private final class MemoryLock: DiskLock, Sendable {
     private let disk: MemoryDisk
     private let path: String
-    private let mutex = DiskMutex()
+    private let mutex = Lock()
     // Under `mutex`.
     nonisolated(unsafe) private var isHeld = true
 
@@ -129,7 +129,7 @@ private final class MemoryLock: DiskLock, Sendable {
     deinit { unlock() }
 
     func unlock() {
-        let wasHeld = mutex.with {
+        let wasHeld = mutex.withLock {
             defer { isHeld = false }
             return isHeld
         }
@@ -140,7 +140,7 @@ private final class MemoryLock: DiskLock, Sendable {
 /// What a file holds. It lives on without a name while somebody has it open.
 private final class MemoryFile: @unchecked Sendable {
     // Sendable: `bytes` is reached under `mutex` only.
-    let mutex = DiskMutex()
+    let mutex = Lock()
     var bytes = SparseBytes()
 }
 
@@ -156,23 +156,23 @@ private final class OpenMemoryFile: DiskFile {
     }
 
     var byteCount: UInt64 {
-        get throws(DiskError) { file.mutex.with { file.bytes.byteCount } }
+        get throws(DiskError) { file.mutex.withLock { file.bytes.byteCount } }
     }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int {
-        file.mutex.with { file.bytes.read(into: buffer, at: offset) }
+        file.mutex.withLock { file.bytes.read(into: buffer, at: offset) }
     }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(DiskError) {
         try checkWritable("write")
-        file.mutex.with { file.bytes.write(bytes, at: offset) }
+        file.mutex.withLock { file.bytes.write(bytes, at: offset) }
     }
 
     func synchronizeData() throws(DiskError) {}
 
     func truncate(to byteCount: UInt64) throws(DiskError) {
         try checkWritable("truncate")
-        file.mutex.with { file.bytes.truncate(to: byteCount) }
+        file.mutex.withLock { file.bytes.truncate(to: byteCount) }
     }
 
     func close() {}

@@ -8,7 +8,7 @@ import Storage
 /// the same when the machine stops. Created directories are durable at once, as those of `FileDisk` are.
 public final class FaultDisk: Disk, @unchecked Sendable {
     // Sendable: everything mutable is reached under `mutex` only.
-    let mutex = DiskMutex()
+    let mutex = Lock()
     var current = Names()
     var durable = Names()
     /// Changes of names that are not durable yet, oldest first.
@@ -39,25 +39,25 @@ public final class FaultDisk: Disk, @unchecked Sendable {
 
     // MARK: What tests ask for
 
-    public var operationCount: Int { mutex.with { operationCountValue } }
+    public var operationCount: Int { mutex.withLock { operationCountValue } }
 
-    public func inject(_ fault: Fault) { mutex.with { faults.append(fault) } }
+    public func inject(_ fault: Fault) { mutex.withLock { faults.append(fault) } }
 
-    public func removeFaults() { mutex.with { faults = [] } }
+    public func removeFaults() { mutex.withLock { faults = [] } }
 
     /// The sum of the lengths of all files beyond which writing fails with `.noSpace`; nil for no bound.
-    public func limitCapacity(to byteCount: UInt64?) { mutex.with { capacity = byteCount } }
+    public func limitCapacity(to byteCount: UInt64?) { mutex.withLock { capacity = byteCount } }
 
-    public var usedByteCount: UInt64 { mutex.with { used() } }
+    public var usedByteCount: UInt64 { mutex.withLock { used() } }
 
     /// The process dies: locks are free and open files of no use. What was written is there, synchronized or not.
     public func killProcess() {
-        mutex.with { stop() }
+        mutex.withLock { stop() }
     }
 
     /// The machine stops: of what was not synchronized, a part that the seed chooses is there afterwards.
     public func crash() {
-        mutex.with {
+        mutex.withLock {
             stop()
             loseNames()
             for file in durable.files { file.loseSectors(&random) }
@@ -67,7 +67,7 @@ public final class FaultDisk: Disk, @unchecked Sendable {
 
     /// The bytes of a file as a process sees them; nil when there is none.
     public func contents(_ path: String) -> [UInt8]? {
-        mutex.with {
+        mutex.withLock {
             guard let file = current.file(path) else { return nil }
             return file.current.all
         }
@@ -75,7 +75,7 @@ public final class FaultDisk: Disk, @unchecked Sendable {
 
     /// Replaces a file, durably.
     public func setContents(_ path: String, _ bytes: [UInt8]) {
-        mutex.with {
+        mutex.withLock {
             let file = FaultFile()
             bytes.withUnsafeBytes { file.current.write($0, at: 0) }
             file.durable = file.current
@@ -86,7 +86,7 @@ public final class FaultDisk: Disk, @unchecked Sendable {
 
     /// Changes bits of a byte, as bad hardware does.
     public func flip(_ path: String, at offset: UInt64, mask: UInt8) {
-        mutex.with {
+        mutex.withLock {
             guard let file = current.file(path) else { return }
             file.current.flip(at: offset, mask: mask)
             file.durable.flip(at: offset, mask: mask)
@@ -96,7 +96,7 @@ public final class FaultDisk: Disk, @unchecked Sendable {
     /// Another disk with the same durable files, and without faults.
     public func copy(seed: UInt64 = 0) -> FaultDisk {
         let copy = FaultDisk(seed: seed)
-        mutex.with {
+        mutex.withLock {
             copy.durable = durable.copied()
             copy.current = copy.durable
         }
@@ -104,7 +104,7 @@ public final class FaultDisk: Disk, @unchecked Sendable {
     }
 
     /// The paths of all files.
-    public var paths: [String] { mutex.with { current.paths } }
+    public var paths: [String] { mutex.withLock { current.paths } }
 
     // MARK: Disk
 
@@ -188,7 +188,7 @@ public final class FaultDisk: Disk, @unchecked Sendable {
     private func operate<Value>(
         _ operation: String, _ path: String, _ body: () throws(DiskError) -> Value
     ) throws(DiskError) -> Value {
-        try mutex.with { () throws(DiskError) in
+        try mutex.withLock { () throws(DiskError) in
             if let kind = nextFault() { throw failure(kind, operation, path) }
             return try body()
         }
@@ -313,7 +313,7 @@ private final class FaultLock: DiskLock {
     deinit { unlock() }
 
     func unlock() {
-        disk.mutex.with {
+        disk.mutex.withLock {
             if disk.generation == generation { disk.locked.remove(path) }
         }
     }

@@ -106,7 +106,7 @@ final class OpenFaultFile: DiskFile, @unchecked Sendable {
     }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(DiskError) {
-        try disk.mutex.with { () throws(DiskError) in
+        try disk.mutex.withLock { () throws(DiskError) in
             try checkGeneration("write")
             if let kind = disk.nextFault() {
                 // Any part may have been written.
@@ -128,7 +128,7 @@ final class OpenFaultFile: DiskFile, @unchecked Sendable {
     }
 
     func synchronizeData() throws(DiskError) {
-        try disk.mutex.with { () throws(DiskError) in
+        try disk.mutex.withLock { () throws(DiskError) in
             try checkGeneration("synchronize")
             if let kind = disk.nextFault() {
                 file.failToSynchronize(&disk.random)
@@ -147,7 +147,7 @@ final class OpenFaultFile: DiskFile, @unchecked Sendable {
     private func operate<Value>(
         _ operation: String, _ body: () throws(DiskError) -> Value
     ) throws(DiskError) -> Value {
-        try disk.mutex.with { () throws(DiskError) in
+        try disk.mutex.withLock { () throws(DiskError) in
             try checkGeneration(operation)
             if let kind = disk.nextFault() { throw disk.failure(kind, operation, path) }
             return try body()

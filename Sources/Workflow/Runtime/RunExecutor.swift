@@ -1,5 +1,4 @@
 import DequeModule
-import Foundation
 import Prelude
 
 /// Runs the jobs of one run's tasks, first come first served, on the loop.
@@ -33,7 +32,7 @@ final class RunExecutor: TaskExecutor {
 final class RunScheduler: @unchecked Sendable {
     let loop: any LoopExecutor
     private let jobCountPerTurnMax: Int
-    private let lock = NSLock()
+    private let lock = Lock()
     private var ready: Deque<RunExecutor> = []
     private var isPumpScheduled = false
 

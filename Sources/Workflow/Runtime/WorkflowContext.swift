@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import Prelude
 
 /// What a workflow function does its work through.
@@ -236,7 +236,7 @@ enum StepScope {
 public final class WorkflowVariable<Value: Codable & Sendable>: Sendable {
     public let key: String
     private let context: WorkflowContext
-    private let lock = NSLock()
+    private let lock = Lock()
     // Guarded by the lock: nothing keeps the run's code from handing the variable to another thread.
     nonisolated(unsafe) private var current: Value
 

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// Fails the run with exactly this message. A step that throws it is not tried again.
 public struct WorkflowFailure: Error, Equatable, Sendable, CustomStringConvertible {

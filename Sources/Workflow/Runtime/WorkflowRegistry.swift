@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// One version of one type of workflow.
 struct WorkflowDefinition: Sendable {

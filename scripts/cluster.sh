@@ -25,13 +25,13 @@ launch() { # PORT FLAGS…
 
 wait_until_running() { # PORT
     local home="$root/node-$1"
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do
         grep -q 'is running!' "$home/stdout.log" 2>/dev/null && return
         is_running "$1" || { cat "$home/stdout.log" "$home/stderr.log" >&2; fail "the node at port $1 ended"; }
         sleep 0.1
     done
     cat "$home/stdout.log" "$home/stderr.log" >&2
-    fail "the node at port $1 did not start within 30 s"
+    fail "the node at port $1 did not start within 120 s"
 }
 
 # Asked before anything that needs nodes: within $(…) a failure would end the subshell only.
@@ -52,24 +52,24 @@ field() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval(sys.ar
 
 wait_for_voters() { # COUNT
     local voters=0
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do
         voters=$("$raftoral" cluster status --address "$(address "$(any_running)")" --output json 2>/dev/null \
             | field 'min([sum(1 for r in g["replicas"] if r["voter"]) for g in d["groups"]])' 2>/dev/null || echo 0)
         [ "$voters" -ge "$1" ] && return
         sleep 0.1
     done
-    fail "only $voters of $1 nodes became voters within 30 s"
+    fail "only $voters of $1 nodes became voters within 120 s"
 }
 
 leader_address() {
     local leader=
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do
         leader=$("$raftoral" cluster status --address "$(address "$(any_running)")" --output json 2>/dev/null | field \
             '[m["address"] for g in d["groups"] for m in d["members"] if g["groupID"] == 1 and m["nodeID"] == g["leaderNodeID"]][0]' \
             2>/dev/null) && { echo "$leader"; return; }
         sleep 0.1
     done
-    fail "no leader within 30 s"
+    fail "no leader within 120 s"
 }
 
 start() {
@@ -122,7 +122,7 @@ failover() {
     sleep 1
     say "✗ kill -9 of the leader at $leader (pid $(cat "$root/node-$victim/pid"))"
     kill -9 "$(cat "$root/node-$victim/pid")"
-    for _ in $(seq 50); do is_running "$victim" || break; sleep 0.1; done
+    for _ in $(seq 600); do is_running "$victim" || break; sleep 0.1; done
     any=$(any_running)
     say "▶ asking $(address "$any") for the result"
     "$raftoral" workflow result "$id" --address "$(address "$any")"

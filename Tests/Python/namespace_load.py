@@ -17,7 +17,7 @@ def check_digests(addresses, within=120):
     while True:
         seen = {}
         for stub in stubs:
-            for group in stub.Status(pb.ClusterStatusRequest(), timeout=30).groups:
+            for group in stub.Status(pb.ClusterStatusRequest(), timeout=60).groups:
                 seen.setdefault(group.group_id, []).append((group.applied_index, group.applied_digest))
         if all(len({index for index, _ in states}) == 1 for states in seen.values()):
             assert len(seen) == 2 and all(len(set(states)) == 1 for states in seen.values()), seen

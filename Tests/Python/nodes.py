@@ -10,7 +10,8 @@ import grpc
 import raftoral_pb2 as pb
 import raftoral_pb2_grpc as rpc
 
-PATIENCE = 30
+# Never what decides whether a test passes: far more than a busy machine needs.
+PATIENCE = 120
 
 
 def wait_for(what, condition, within=PATIENCE):
@@ -140,7 +141,7 @@ class Node(Program):
     def cluster(self):
         return rpc.ClusterServiceStub(self.channel)
 
-    def status(self, timeout=5):
+    def status(self, timeout=60):
         return self.cluster.Status(pb.ClusterStatusRequest(), timeout=timeout)
 
     def group(self, group=1):
@@ -182,7 +183,7 @@ class Processes:
     def cluster(self, count):
         """Nodes that are voters of every group."""
         first = self.node("--bootstrap").wait_until_running()
-        nodes = [first] + [self.node("--peers", first.address) for _ in range(count - 1)]
+        nodes = [first] + [self.node("--peers", first.address, "--discovery-timeout", 300) for _ in range(count - 1)]
         for node in nodes:
             node.wait_until_running()
         wait_for_voters(first, count)

@@ -14,7 +14,7 @@ def test_start_failover_stop(program, tmp_path):
     def script(*arguments):
         done = subprocess.run(
             [REPOSITORY / "scripts/cluster.sh", *map(str, arguments)],
-            capture_output=True, text=True, env=environment, timeout=120,
+            capture_output=True, text=True, env=environment, timeout=600,
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -44,7 +44,7 @@ def test_start_that_fails_leaves_nothing(program, tmp_path, processes):
     taken = processes.node("--bootstrap").wait_until_running()
     done = subprocess.run(
         [REPOSITORY / "scripts/cluster.sh", "start", "3", str(taken.port - 1)],
-        capture_output=True, text=True, env=environment, timeout=120,
+        capture_output=True, text=True, env=environment, timeout=600,
     )
     assert done.returncode == 1 and "the address is in use" in done.stderr
     assert not (tmp_path / "cluster").exists()

@@ -14,7 +14,7 @@ def test_greeter(program, tmp_path):
     )
     clusters = set()
     for _ in range(2):
-        done = subprocess.run([example], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         match = re.fullmatch(expected, done.stdout)
         assert match, done.stdout

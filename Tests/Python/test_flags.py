@@ -38,7 +38,7 @@ def test_default_data_directory_is_named_after_the_address(processes):
 
 def test_in_memory_leaves_nothing(processes):
     node = processes.node("--bootstrap", "--in-memory").wait_until_running()
-    assert node.variables.Put(pb.PutRequest(key="k", value=b"v"), timeout=5).revision > 0
+    assert node.variables.Put(pb.PutRequest(key="k", value=b"v"), timeout=60).revision > 0
     node.send(signal.SIGTERM)
     assert node.wait() == 0
     assert list(processes.directory.iterdir()) == []
@@ -47,7 +47,7 @@ def test_in_memory_leaves_nothing(processes):
 def test_advertised_address(processes):
     port = free_port()
     node = processes.node("--bootstrap", "--advertise-address", f"localhost:{port}", port=port).wait_until_running()
-    assert node.raft.Discover(pb.DiscoveryRequest(), timeout=5).address == f"localhost:{port}"
+    assert node.raft.Discover(pb.DiscoveryRequest(), timeout=60).address == f"localhost:{port}"
     joiner = processes.node("--peers", node.address).wait_until_running()
     wait_for_voters(joiner, 2)
 

@@ -66,7 +66,7 @@ def foreign_server():
 
 def test_every_kind_of_call(foreign_server):
     client = Path(os.environ["RAFTORAL"]).with_name("grpc-interop-client")
-    run = subprocess.run([client, str(foreign_server)], capture_output=True, text=True, timeout=180)
+    run = subprocess.run([client, str(foreign_server)], capture_output=True, text=True, timeout=600)
     failed = [line for line in run.stdout.splitlines() if not line.startswith("ok ")]
     assert failed == [] and run.returncode == 0, run.stdout + run.stderr
     assert len(run.stdout.splitlines()) > 30

@@ -43,14 +43,14 @@ def code_of(call):
 @pytest.mark.parametrize("size", [0, 1, 100_000, 4 << 20])
 def test_unary(echo, size):
     message = os.urandom(size)
-    assert echo.unary(message, timeout=30) == message
+    assert echo.unary(message, timeout=60) == message
 
 
 def test_streams_of_every_direction(echo):
     messages = [b"a", b"", b"c" * 100_000]
-    assert list(echo.stream(iter(messages), timeout=30)) == messages
-    assert list(echo.channel.unary_stream("/echo.Echo/Stream", raw, raw)(b"one", timeout=30)) == [b"one"]
-    assert echo.channel.stream_unary("/echo.Echo/Stream", raw, raw)(iter([b"x"]), timeout=30) == b"x"
+    assert list(echo.stream(iter(messages), timeout=60)) == messages
+    assert list(echo.channel.unary_stream("/echo.Echo/Stream", raw, raw)(b"one", timeout=60)) == [b"one"]
+    assert echo.channel.stream_unary("/echo.Echo/Stream", raw, raw)(iter([b"x"]), timeout=60) == b"x"
 
 
 def test_twenty_megabytes_on_one_stream(echo):
@@ -66,28 +66,28 @@ def test_a_reader_that_is_slow_at_first_gets_everything(echo):
 
 
 def test_too_long_a_message(echo):
-    assert code_of(lambda: echo.unary(bytes((4 << 20) + 1), timeout=30)) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert code_of(lambda: echo.unary(bytes((4 << 20) + 1), timeout=60)) == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0] != 0])
 def test_statuses(echo, code):
     with pytest.raises(grpc.RpcError) as error:
-        echo.method("Fail")(bytes([code.value[0]]), timeout=30)
+        echo.method("Fail")(bytes([code.value[0]]), timeout=60)
     assert error.value.code() == code
     assert error.value.details() == "failed as asked: größer als 100%"
 
 
 def test_an_unknown_method(echo):
-    assert code_of(lambda: echo.method("NoSuch")(b"", timeout=30)) == grpc.StatusCode.UNIMPLEMENTED
+    assert code_of(lambda: echo.method("NoSuch")(b"", timeout=60)) == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_compressed_message_is_refused_and_the_encodings_are_named(echo):
-    call = lambda: echo.unary(b"a" * 1000, timeout=30, compression=grpc.Compression.Gzip)
+    call = lambda: echo.unary(b"a" * 1000, timeout=60, compression=grpc.Compression.Gzip)
     assert code_of(call) == grpc.StatusCode.UNIMPLEMENTED
 
 
 def cancelled(echo):
-    return int(echo.method("CancelCount")(b"", timeout=30))
+    return int(echo.method("CancelCount")(b"", timeout=60))
 
 
 def test_a_deadline_ends_the_call_on_both_sides(echo):
@@ -106,7 +106,7 @@ def test_a_cancelled_call_is_told_to_the_handler(echo):
 
 def test_metadata_comes_back_in_headers_and_trailers(echo):
     pairs = [("plain", "a b c"), ("raw-bin", bytes(range(256))), ("two", "1"), ("two", "2"), ("raw-bin", b"\xff")]
-    _, call = echo.method("Metadata").with_call(b"", metadata=pairs, timeout=30)
+    _, call = echo.method("Metadata").with_call(b"", metadata=pairs, timeout=60)
     for received in (call.initial_metadata(), call.trailing_metadata()):
         assert sorted((key, value) for key, value in received if key in {"plain", "raw-bin", "two"}) == sorted(pairs)
 
@@ -121,5 +121,5 @@ def test_many_connections(echo):
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(20)]
     for channel in channels:
-        assert channel.unary_unary("/echo.Echo/Unary", raw, raw)(b"q", timeout=30) == b"q"
+        assert channel.unary_unary("/echo.Echo/Unary", raw, raw)(b"q", timeout=60) == b"q"
         channel.close()

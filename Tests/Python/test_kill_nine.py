@@ -77,7 +77,7 @@ class Load:
                     input=json_payload(f'{{"n":{n},"stepDelayMilliseconds":{chance.randint(0, 60)}}}'),
                     request_id=f"request-{name}",
                 )
-                answer = client.ask("StartWorkflow", request, timeout=3, patience=60)
+                answer = client.ask("StartWorkflow", request, timeout=10, patience=240)
                 assert answer.workflow_id == name
                 with self._lock:
                     self.acknowledged[name] = (n, answer.run_id)
@@ -128,10 +128,10 @@ def check_results(acknowledged, addresses, chance):
         owners = collections.Counter()
         for name, (n, run) in acknowledged.items():
             which = {"workflow_id": name, "run_id": run}
-            answer = client.ask("GetWorkflowResult", pb.GetWorkflowResultRequest(**which), timeout=30, patience=90)
+            answer = client.ask("GetWorkflowResult", pb.GetWorkflowResultRequest(**which), timeout=60, patience=240)
             assert answer.status == pb.COMPLETED, (name, answer)
             assert answer.result.data == b'{"result":%d}' % fibonacci(n), (name, n, answer)
-            described = client.ask("DescribeWorkflow", pb.DescribeWorkflowRequest(**which), timeout=10, patience=30)
+            described = client.ask("DescribeWorkflow", pb.DescribeWorkflowRequest(**which), timeout=60, patience=240)
             steps = described.checkpoints
             assert [step.position for step in steps] == list(range(n)), name
             assert [step.key for step in steps] == [f"fibonacci-{i}" for i in range(1, n + 1)], name
@@ -153,5 +153,5 @@ def check_digests(nodes):
         same = all(len(seen) == 3 and len({index for index, _ in seen.values()}) == 1 for seen in groups.values())
         return groups if same and len(groups) == 2 else None
 
-    for group, seen in wait_for("all nodes have applied the same entries", applied, within=60).items():
+    for group, seen in wait_for("all nodes have applied the same entries", applied).items():
         assert len(set(seen.values())) == 1, (group, seen)

@@ -20,7 +20,7 @@ def pair(program, tmp_path_factory):
 
 
 def put(node, size):
-    return node.variables.Put(pb.PutRequest(key="large", value=b"x" * size), timeout=20)
+    return node.variables.Put(pb.PutRequest(key="large", value=b"x" * size), timeout=60)
 
 
 @pytest.mark.parametrize("through", ["leader", "follower"])
@@ -38,6 +38,6 @@ def test_large_requests_to_join_and_long_addresses_are_refused(pair):
         pb.JoinRequest(address="127.0.0.1:1", request_id="r" * 2000),
         pb.JoinRequest(address="a" * 2000 + ":1"),
     ]:
-        refused = failure(lambda: pair[0].cluster.Join(request, timeout=20))
+        refused = failure(lambda: pair[0].cluster.Join(request, timeout=60))
         assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT, refused.details()
     assert len(pair[0].status().members) == 2

@@ -34,10 +34,10 @@ NOTHING_TO_START_FROM = """\
 """
 
 
-def fails(processes, *flags, within=20):
+def fails(processes, *flags):
     """Standard error of a node that ends by itself with code 1."""
     program = processes.launch(*flags)
-    assert program.wait(within) == 1
+    assert program.wait() == 1
     assert "is running!" not in program.out.text
     return program.err.text
 

@@ -33,7 +33,7 @@ def node(cluster):
 
 
 def greeting(node, **changes):
-    cluster_id = node.raft.Discover(pb.DiscoveryRequest(), timeout=5).cluster_id
+    cluster_id = node.raft.Discover(pb.DiscoveryRequest(), timeout=60).cluster_id
     fields = {"raftoral-cluster": cluster_id, "raftoral-node": "77", "raftoral-address": "127.0.0.1:9"}
     fields |= {name.replace("_", "-"): value for name, value in changes.items()}
     return [(name, value) for name, value in fields.items() if value is not None]
@@ -47,7 +47,7 @@ def to_unknown_group(group):
 
 def test_answers_come_while_requests_are_still_sent(node):
     requests = Requests()
-    answers = node.raft.StreamMessages(iter(requests), metadata=greeting(node), timeout=30)
+    answers = node.raft.StreamMessages(iter(requests), metadata=greeting(node), timeout=60)
     for number in range(50, 70):
         requests.send(to_unknown_group(number))
         answer = next(answers)
@@ -67,7 +67,7 @@ def test_many_messages_in_flight_are_answered_in_order(node):
 
 def test_client_may_cancel(node):
     requests = Requests()
-    answers = node.raft.StreamMessages(iter(requests), metadata=greeting(node), timeout=30)
+    answers = node.raft.StreamMessages(iter(requests), metadata=greeting(node), timeout=60)
     requests.send(to_unknown_group(50))
     next(answers)
     answers.cancel()
@@ -86,14 +86,14 @@ def test_client_may_cancel(node):
     ],
 )
 def test_strangers_are_refused(node, changes, code, words):
-    answers = node.raft.StreamMessages(iter(Requests()), metadata=greeting(node, **changes), timeout=10)
+    answers = node.raft.StreamMessages(iter(Requests()), metadata=greeting(node, **changes), timeout=60)
     refused = failure(lambda: next(answers))
     assert refused.code() == code and words in refused.details()
 
 
 def test_garbage_on_the_stream_ends_it(node):
     answers = node.raft.StreamMessages(
-        iter([pb.RaftMessage(raft_message=b"\xff\xff\xff")]), metadata=greeting(node), timeout=10
+        iter([pb.RaftMessage(raft_message=b"\xff\xff\xff")]), metadata=greeting(node), timeout=60
     )
     assert failure(lambda: next(answers)).code() == grpc.StatusCode.INVALID_ARGUMENT
 
@@ -104,16 +104,16 @@ def test_deadline_ends_a_stream(node):
 
 
 def test_send_message_answers_with_words(node):
-    answer = node.raft.SendMessage(to_unknown_group(50), timeout=5)
+    answer = node.raft.SendMessage(to_unknown_group(50), timeout=60)
     assert not answer.success and answer.error == "there is no group 50 here"
     wrong = pb.RaftMessage(cluster_id="another")
-    answer = node.raft.SendMessage(wrong, timeout=5)
+    answer = node.raft.SendMessage(wrong, timeout=60)
     assert not answer.success and "belongs to cluster" in answer.error
     wrong = pb.RaftMessage(to_node_id=99)
-    assert "this is node 1, not 99" in node.raft.SendMessage(wrong, timeout=5).error
+    assert "this is node 1, not 99" in node.raft.SendMessage(wrong, timeout=60).error
 
 
 def test_send_message_takes_a_command(node):
     command = pb.WorkflowCommand(variable_put=pb.VariablePut(key="by-message", value=b"1"))
-    assert node.raft.SendMessage(pb.RaftMessage(command=command), timeout=10).success
-    assert node.variables.Get(pb.GetRequest(key="by-message"), timeout=10).value == b"1"
+    assert node.raft.SendMessage(pb.RaftMessage(command=command), timeout=60).success
+    assert node.variables.Get(pb.GetRequest(key="by-message"), timeout=60).value == b"1"

@@ -15,7 +15,7 @@ final class ClusterTests: LoopTestCase {
                 // Awaited at another node than the one that executes.
                 let other = cluster[(place + 1) % 3]
                 let result = try await other.workflow(run.workflowID, runID: run.runID, returning: Fibonacci.self)
-                    .result(timeout: .seconds(20))
+                    .result(timeout: .seconds(120))
                 XCTAssertEqual(result, Fibonacci(result: 6765))
                 let described = try await run.describe()
                 XCTAssertEqual(described.summary.ownerNodeID, node.id)
@@ -60,7 +60,7 @@ final class ClusterTests: LoopTestCase {
                 try await elsewhere.describe().checkpoints.count > 3
             }
             await leader.shutdown()
-            let result = try await elsewhere.result(timeout: .seconds(30))
+            let result = try await elsewhere.result(timeout: .seconds(120))
             XCTAssertEqual(result, Fibonacci(result: 832_040))
             let described = try await elsewhere.describe()
             XCTAssertEqual(described.checkpoints.map(\.position), Array(0..<30))
@@ -83,7 +83,7 @@ final class ClusterTests: LoopTestCase {
             let second = try await RunningNode.start(configuration, on: loop) { SampleWorkflows.register(in: &$0) }
             XCTAssertEqual(second.id, first.id)
             XCTAssertEqual(second.clusterID, first.clusterID)
-            let result = try await second.workflow("kept", returning: Fibonacci.self).result(timeout: .seconds(30))
+            let result = try await second.workflow("kept", returning: Fibonacci.self).result(timeout: .seconds(120))
             XCTAssertEqual(result, Fibonacci(result: 832_040))
             await second.shutdown()
         }
@@ -104,7 +104,8 @@ final class ClusterTests: LoopTestCase {
                 seams: loop.seams(disk: MemoryDisk(), randomSeed: 1), limits: WireLimits(), target: first.address,
                 random: SeededRandom(seed: 1))
             _ = try await client.call(
-                ClusterServicePath.remove, RemoveRequest(nodeID: second.id), RemoveResponse.self, timeout: .seconds(10))
+                ClusterServicePath.remove, RemoveRequest(nodeID: second.id), RemoveResponse.self, timeout: .seconds(120)
+            )
             client.close()
             try await loop.until("the removed node stops") { !stopped.value.reasons.isEmpty }
             XCTAssertTrue(stopped.value.reasons[0].contains("was removed from its cluster"))

@@ -44,7 +44,7 @@ final class DiscoveryTests: LoopTestCase {
         let (loop, nodes) = (loop, nodes)
         let address = try silentAddress(on: loop)
         try onLoop {
-            async let found = discoverPeers([address], on: loop, patience: .seconds(20))
+            async let found = discoverPeers([address], on: loop, patience: .seconds(120))
             let impatient = await discoverPeers([address], on: loop)
             XCTAssertEqual(impatient, [])
             let node = try await nodes.start(bootstrap: true, address: address)

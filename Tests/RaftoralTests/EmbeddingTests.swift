@@ -212,7 +212,7 @@ final class EmbeddingTests: LoopTestCase {
             }
             kept.released = kept.node
             kept.node = nil
-            wait("the node is released", within: .seconds(5)) { kept.released == nil }
+            wait("the node is released", within: .seconds(120)) { kept.released == nil }
         }
     }
 

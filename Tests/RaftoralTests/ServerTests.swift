@@ -55,7 +55,7 @@ final class ServerTests: LoopTestCase {
             }
         }
         knock()
-        wait("a refusal", within: .seconds(10)) { isRefused }
+        wait("a refusal", within: .seconds(120)) { isRefused }
         XCTAssertNil(answer)
         XCTAssertFalse(isDown)
 

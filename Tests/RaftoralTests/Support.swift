@@ -29,14 +29,14 @@ class LoopTestCase: XCTestCase {
         storedLoop?.close()
         storedLoop = nil
         // Threads of the runtime and of the test runner open a descriptor now and then, for a moment.
-        let deadline = DispatchTime.now() + .seconds(2)
+        let deadline = DispatchTime.now() + .seconds(60)
         while openDescriptorCount() > descriptorCountBefore, DispatchTime.now() < deadline { sched_yield() }
         XCTAssertLessThanOrEqual(openDescriptorCount(), descriptorCountBefore, "descriptors leaked")
     }
 
     /// Drives the loop until the condition holds; a failure when it does not within the time.
     func wait(
-        _ what: String, within timeout: Nanoseconds = .seconds(30), file: StaticString = #filePath, line: UInt = #line,
+        _ what: String, within timeout: Nanoseconds = .seconds(120), file: StaticString = #filePath, line: UInt = #line,
         until condition: () -> Bool
     ) {
         XCTAssertTrue(loop.run(until: condition, within: timeout), what, file: file, line: line)
@@ -44,7 +44,7 @@ class LoopTestCase: XCTestCase {
 
     /// Runs `body` on the loop to its end.
     func onLoop<Output: Sendable>(
-        within timeout: Nanoseconds = .seconds(60), file: StaticString = #filePath, line: UInt = #line,
+        within timeout: Nanoseconds = .seconds(120), file: StaticString = #filePath, line: UInt = #line,
         _ body: @escaping @Sendable () async throws -> Output
     ) throws -> Output {
         let outcome = Outcome<Output>()
@@ -128,7 +128,7 @@ extension RunningNode {
 extension EventLoop {
     /// Looks again and again until `condition` holds, on the loop, which goes on meanwhile.
     func until(
-        _ what: String, within timeout: Nanoseconds = .seconds(30),
+        _ what: String, within timeout: Nanoseconds = .seconds(120),
         _ condition: @Sendable () async throws -> Bool
     ) async throws {
         let deadline = clock.now + timeout
@@ -159,7 +159,7 @@ extension TestNodes {
     /// The leader of the workflows, once all nodes agree on one.
     func leader(of nodes: [RunningNode]) async throws -> RunningNode {
         var found: RunningNode?
-        let deadline = loop.clock.now + .seconds(30)
+        let deadline = loop.clock.now + .seconds(120)
         while found == nil {
             guard loop.clock.now < deadline else { throw Unsettled(description: "no leader in time") }
             var leaders: Set<NodeID> = []

@@ -91,7 +91,7 @@ final class ClockTests: LoopTestCase {
             if !accepted { _ = loop.clock.schedule(after: 0, again) }
         }
         again()
-        loop.network.connect(to: listener.address, timeout: .seconds(5)) { _ in }
+        loop.network.connect(to: listener.address, timeout: .seconds(120)) { _ in }
         wait("a connection beside the chain") { accepted }
         XCTAssertGreaterThan(count, 1)
     }

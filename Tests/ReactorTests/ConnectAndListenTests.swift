@@ -7,10 +7,9 @@ import XCTest
 
 /// How connections and listeners come about, and how they fail to.
 final class ConnectAndListenTests: LoopTestCase {
-    private let anyPort = HostPort(host: "127.0.0.1", port: 0)
     private typealias Outcome = Result<any Connection, NetworkError>
 
-    private func outcome(of target: HostPort, timeout: Nanoseconds = .seconds(5)) throws -> Outcome {
+    private func outcome(of target: HostPort, timeout: Nanoseconds = .seconds(120)) throws -> Outcome {
         var outcome: Outcome?
         loop.network.connect(to: target, timeout: timeout) {
             XCTAssertNil(outcome, "completes once")
@@ -19,14 +18,6 @@ final class ConnectAndListenTests: LoopTestCase {
         XCTAssertNil(outcome, "never before connect has returned")
         wait("the outcome", within: .seconds(60)) { outcome != nil }
         return try XCTUnwrap(outcome)
-    }
-
-    /// A port on which nobody listens.
-    private func closedPort() throws -> HostPort {
-        let listener = try loop.network.listen(on: anyPort) { _ in }
-        listener.close()
-        loop.run(until: { false }, within: .milliseconds(1))
-        return listener.address
     }
 
     func testRefusal() throws {
@@ -39,7 +30,7 @@ final class ConnectAndListenTests: LoopTestCase {
 
     func testNameThatDoesNotResolve() throws {
         let target = HostPort(host: "no-such-host.invalid", port: 1)
-        guard case .failure(.cannotResolve(target.host, _)) = try outcome(of: target, timeout: .seconds(30)) else {
+        guard case .failure(.cannotResolve(target.host, _)) = try outcome(of: target, timeout: .seconds(120)) else {
             return XCTFail("cannot resolve")
         }
         XCTAssertThrowsError(try loop.network.listen(on: target) { _ in }) { error in
@@ -49,7 +40,7 @@ final class ConnectAndListenTests: LoopTestCase {
 
     func testHostsThatNoResolverTakes() throws {
         for host in ["", String(repeating: "x", count: 300), "a..b", "300.1.1.1", "\u{1F600}\u{0}"] {
-            let result = try outcome(of: HostPort(host: host, port: 1), timeout: .seconds(30))
+            let result = try outcome(of: HostPort(host: host, port: 1), timeout: .seconds(120))
             guard case .failure = result else { return XCTFail("connected to \(host)") }
             XCTAssertThrowsError(try loop.network.listen(on: HostPort(host: host, port: 0)) { _ in })
         }
@@ -123,14 +114,6 @@ final class ConnectAndListenTests: LoopTestCase {
         wait("the other end") { accepted.count == 1 }
     }
 
-    func testNextAddressIsTriedAtOnceWhenOneFails() throws {
-        let listener = try loop.network.listen(on: anyPort) { _ in }
-        let start = loop.clock.now
-        let result = try outcome(ofAddresses: [try closedPort(), try closedPort(), listener.address])
-        XCTAssertEqual(try result.get().remoteAddress, listener.address)
-        XCTAssertLessThan(loop.clock.now - start, .milliseconds(loop.limits.connectStaggerMilliseconds))
-    }
-
     func testAllAddressesFail() throws {
         let addresses = [try closedPort(), try closedPort()]
         guard case .failure(.cannotConnect(_, let reason)) = try outcome(ofAddresses: addresses) else {
@@ -138,14 +121,6 @@ final class ConnectAndListenTests: LoopTestCase {
         }
         for address in addresses { XCTAssertTrue(reason.contains("\(address)"), reason) }
         guard case .failure(.cannotConnect) = try outcome(ofAddresses: []) else { return XCTFail("no address") }
-    }
-
-    private func outcome(ofAddresses addresses: [HostPort]) throws -> Outcome {
-        var outcome: Outcome?
-        let attempt = ConnectAttempt(loop: loop, target: HostPort(host: "several", port: 1)) { outcome = $0 }
-        attempt.start(timeout: .seconds(10), known: try addresses.map { try XCTUnwrap(NameResolution.literal($0)) })
-        wait("the outcome") { outcome != nil }
-        return try XCTUnwrap(outcome)
     }
 
     func testFamiliesAlternate() throws {
@@ -221,5 +196,40 @@ private final class SilentListener {
 
     func close() {
         for descriptor in descriptors { _ = Glibc.close(descriptor) }
+    }
+}
+
+/// The pause before the next address is tried beside a silent one is longer than any test takes.
+final class FailedAddressTests: LoopTestCase {
+    override var limits: ReactorLimits {
+        var limits = ReactorLimits()
+        limits.connectStaggerMilliseconds = 3_600_000
+        return limits
+    }
+
+    func testNextAddressIsTriedAtOnceWhenOneFails() throws {
+        let listener = try loop.network.listen(on: anyPort) { _ in }
+        let result = try outcome(ofAddresses: [try closedPort(), try closedPort(), listener.address])
+        XCTAssertEqual(try result.get().remoteAddress, listener.address)
+    }
+}
+
+extension LoopTestCase {
+    fileprivate var anyPort: HostPort { HostPort(host: "127.0.0.1", port: 0) }
+
+    /// A port on which nobody listens.
+    fileprivate func closedPort() throws -> HostPort {
+        let listener = try loop.network.listen(on: anyPort) { _ in }
+        listener.close()
+        loop.run(until: { false }, within: .milliseconds(1))
+        return listener.address
+    }
+
+    fileprivate func outcome(ofAddresses addresses: [HostPort]) throws -> Result<any Connection, NetworkError> {
+        var outcome: Result<any Connection, NetworkError>?
+        let attempt = ConnectAttempt(loop: loop, target: HostPort(host: "several", port: 1)) { outcome = $0 }
+        attempt.start(timeout: .seconds(120), known: try addresses.map { try XCTUnwrap(NameResolution.literal($0)) })
+        wait("the outcome") { outcome != nil }
+        return try XCTUnwrap(outcome)
     }
 }

@@ -158,7 +158,7 @@ final class ExecutorTests: LoopTestCase {
             loop.stop()
             answered.fulfill()
         }
-        wait(for: [answered], timeout: 10)
+        wait(for: [answered], timeout: 120)
         while !ended.isSet { sched_yield() }
         XCTAssertFalse(loop.isOnLoop)
     }

@@ -14,8 +14,8 @@ final class LifecycleTests: LoopTestCase {
             var accepted: [any Connection] = []
             let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: 0)) { accepted.append($0) }
             var connected = false
-            loop.network.connect(to: listener.address, timeout: .seconds(5)) { _ in connected = true }
-            loop.network.connect(to: HostPort(host: "localhost", port: 1), timeout: .seconds(5)) { _ in }
+            loop.network.connect(to: listener.address, timeout: .seconds(120)) { _ in connected = true }
+            loop.network.connect(to: HostPort(host: "localhost", port: 1), timeout: .seconds(120)) { _ in }
             _ = loop.onSignal([SIGUSR1, SIGUSR2]) { _ in }
             _ = loop.clock.schedule(after: .seconds(100)) {}
             loop.work.perform({ round }, completion: { XCTAssertEqual($0, round) })
@@ -78,7 +78,7 @@ final class LifecycleTests: LoopTestCase {
 
         func start(on loop: EventLoop, to address: HostPort, completion: @escaping () -> Void) {
             self.completion = completion
-            loop.network.connect(to: address, timeout: .seconds(5)) { [self] result in
+            loop.network.connect(to: address, timeout: .seconds(120)) { [self] result in
                 connection = try? result.get()
                 connection?.handler = self
                 connection?.write("x")

@@ -11,7 +11,7 @@ final class NetworkTests: LoopTestCase {
         var accepted: (any Connection)?
         let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: 0)) { accepted = $0 }
         var connected: (any Connection)?
-        loop.network.connect(to: listener.address, timeout: .seconds(5)) { connected = try? $0.get() }
+        loop.network.connect(to: listener.address, timeout: .seconds(120)) { connected = try? $0.get() }
         wait("a pair of connections") { accepted != nil && connected != nil }
         return (try XCTUnwrap(connected), try XCTUnwrap(accepted), listener)
     }
@@ -297,7 +297,7 @@ final class NetworkTests: LoopTestCase {
         let clientCount = 300
         var clients: [(any Connection, Recorder)] = []
         for _ in 0..<clientCount {
-            loop.network.connect(to: listener.address, timeout: .seconds(10)) { result in
+            loop.network.connect(to: listener.address, timeout: .seconds(120)) { result in
                 guard let connection = try? result.get() else { return XCTFail("\(result)") }
                 let recorder = Recorder()
                 connection.handler = recorder
@@ -322,7 +322,7 @@ final class NetworkTests: LoopTestCase {
         client.write("still there")
         wait("the bytes") { far.received == Array("still there".utf8) }
         var outcome: Result<any Connection, NetworkError>?
-        loop.network.connect(to: listener.address, timeout: .seconds(5)) { outcome = $0 }
+        loop.network.connect(to: listener.address, timeout: .seconds(120)) { outcome = $0 }
         wait("the refusal") { outcome != nil }
         guard case .failure(.cannotConnect) = outcome else { return XCTFail("\(String(describing: outcome))") }
     }

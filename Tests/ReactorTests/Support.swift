@@ -33,14 +33,14 @@ class LoopTestCase: XCTestCase {
         storedLoop?.close()
         storedLoop = nil
         // Threads of the runtime and of the test runner open a descriptor now and then, for a moment.
-        let deadline = DispatchTime.now() + .seconds(2)
+        let deadline = DispatchTime.now() + .seconds(60)
         while openDescriptorCount() > descriptorCountBefore, DispatchTime.now() < deadline { sched_yield() }
         XCTAssertLessThanOrEqual(openDescriptorCount(), descriptorCountBefore, "descriptors leaked")
     }
 
     /// Drives the loop until the condition holds; a failure when it does not within the time.
     func wait(
-        _ what: String, within timeout: Nanoseconds = .seconds(20), file: StaticString = #filePath,
+        _ what: String, within timeout: Nanoseconds = .seconds(120), file: StaticString = #filePath,
         line: UInt = #line, until condition: () -> Bool
     ) {
         XCTAssertTrue(loop.run(until: condition, within: timeout), what, file: file, line: line)

@@ -76,7 +76,7 @@ final class TurnsTests: LoopTestCase {
             order.append("accept")
             request.request()
         }
-        loop.network.connect(to: listener.address, timeout: .seconds(5)) { _ in }
+        loop.network.connect(to: listener.address, timeout: .seconds(120)) { _ in }
         wait("the turn") { order.contains("turn") }
         XCTAssertEqual(order, ["accept", "turn"])
     }
@@ -93,7 +93,7 @@ final class TurnsTests: LoopTestCase {
         var timerFired = false
         var accepted = false
         let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: 0)) { _ in accepted = true }
-        loop.network.connect(to: listener.address, timeout: .seconds(5)) { _ in }
+        loop.network.connect(to: listener.address, timeout: .seconds(120)) { _ in }
         _ = loop.clock.schedule(after: .milliseconds(5)) { timerFired = true }
         wait("input and a timer beside endless turns") { accepted && timerFired }
         XCTAssertGreaterThan(turnCount, 10)

@@ -10,7 +10,7 @@ COUNT ?= 100
 
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
 
-.PHONY: help deps build test test-raft-conformance test-asan test-tsan simulate bench-raft check format proto
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan simulate bench-raft deps-bench bench-wire bench-cluster check format proto
 .PHONY: cluster cluster-stop failover dist clean
 
 help: ## this list
@@ -48,6 +48,16 @@ simulate: deps ## the real node over fake time, network and disks: COUNT seeds f
 
 bench-raft: deps ## proposals to commits over three cores in one process
 	@swift run -c $(CONFIGURATION) --quiet raft-bench
+
+deps-bench: ## install and build what bench-wire and bench-cluster compare with
+	@scripts/deps-bench.sh
+
+bench-wire: deps ## unary echo beside nghttpd, grpc C++ and grpc-swift-2 (those that are there)
+	@$(SWIFT_BUILD) --product grpc-echo-server
+	@python3 Benchmarks/wire.py
+
+bench-cluster: build ## replicated writes, reads, failover and cold start beside etcd (when it is there)
+	@$$(scripts/venv.sh) Benchmarks/cluster.py
 
 check: deps ## import directions, formatting, forbidden calls, generated code
 	@scripts/check-imports.sh

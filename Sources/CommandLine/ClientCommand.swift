@@ -4,8 +4,9 @@ import Raftoral
 
 /// What every client command takes.
 struct ClientOptions: ParsableArguments {
-    @Option(name: [.short, .long], help: "Any node of the cluster: HOST:PORT.")
-    var address = HostPort(host: "127.0.0.1", port: 5001)
+    @Option(
+        name: [.short, .long], help: "Nodes of the cluster, separated by commas; the nearest that answers is asked.")
+    var address = PeerList(addresses: [HostPort(host: "127.0.0.1", port: 5001)])
 
     @Option(help: "table or json.")
     var output: OutputFormat = .table
@@ -36,7 +37,8 @@ struct ClientFailure: Error {
 
     init(_ text: String) { self.text = text }
 
-    init(_ status: GRPCStatus, at address: HostPort) {
+    init(_ status: GRPCStatus, at addresses: [HostPort]) {
+        let address = addresses.map(\.description).joined(separator: " or ")
         let hint =
             switch status.code {
             case .unavailable:
@@ -57,19 +59,40 @@ struct ClientFailure: Error {
 struct ClusterClient {
     let seams: Seams
     let options: ClientOptions
+    private let channel: ClusterChannel
 
+    init(seams: Seams, options: ClientOptions) {
+        self.seams = seams
+        self.options = options
+        var limits = Limits()
+        // Of several nodes one is there, or soon will be; a single one that is not there is a mistake to be told at once.
+        limits.client.retryMilliseconds = options.address.addresses.count > 1 ? options.timeout * 1000 : 0
+        channel = ClusterChannel(peers: options.address.addresses, seams: seams, limits: limits)
+    }
+
+    /// With `waits`, for as long as it takes. `kind`: every command is recognised by the cluster when it is repeated.
     func call<Request: WireMessage, Response: WireMessage>(
-        _ path: String, _ request: Request, _ response: Response.Type, at address: HostPort? = nil,
-        waits: Bool = false
+        _ path: String, _ request: Request, _ response: Response.Type, kind: CallKind = .read, waits: Bool = false
     ) async throws(ClientFailure) -> Response {
-        let target = address ?? options.address
+        do throws(GRPCStatus) {
+            return try await channel.call(
+                path, request, response, kind: kind, timeout: waits ? nil : .seconds(options.timeout))
+        } catch {
+            throw ClientFailure(error, at: options.address.addresses)
+        }
+    }
+
+    /// A call to this one node, which gets `timeout` seconds.
+    func call<Request: WireMessage, Response: WireMessage>(
+        _ path: String, _ request: Request, _ response: Response.Type, at address: HostPort, timeout: UInt64
+    ) async throws(ClientFailure) -> Response {
         let client = NodeClient(
-            seams: seams, limits: Limits().wire, target: target, random: SeededRandom(seed: seams.randomSeed))
+            seams: seams, limits: Limits().wire, target: address, random: SeededRandom(seed: seams.randomSeed))
         defer { client.close() }
         do throws(GRPCStatus) {
-            return try await client.call(path, request, response, timeout: waits ? nil : .seconds(options.timeout))
+            return try await client.call(path, request, response, timeout: .seconds(timeout))
         } catch {
-            throw ClientFailure(error, at: target)
+            throw ClientFailure(error, at: [address])
         }
     }
 }

@@ -31,10 +31,9 @@ struct ClusterCommand: ParsableCommand {
         ) async -> ClusterStatusResponse? {
             if member.nodeID == asked.nodeID { return asked }
             guard let address = HostPort(member.address) else { return nil }
-            var quick = client.options
-            quick.timeout = min(2, quick.timeout)
-            return try? await ClusterClient(seams: client.seams, options: quick).call(
-                ClusterServicePath.status, ClusterStatusRequest(), ClusterStatusResponse.self, at: address)
+            return try? await client.call(
+                ClusterServicePath.status, ClusterStatusRequest(), ClusterStatusResponse.self, at: address,
+                timeout: min(2, client.options.timeout))
         }
 
         private func row(
@@ -65,7 +64,8 @@ struct ClusterCommand: ParsableCommand {
 
         func run(_ client: ClusterClient) async throws(ClientFailure) {
             _ = try await client.call(
-                ClusterServicePath.remove, RemoveRequest(nodeID: NodeID(node)), RemoveResponse.self)
+                ClusterServicePath.remove, RemoveRequest(nodeID: NodeID(node)), RemoveResponse.self,
+                kind: .write)
             Console.out("node \(node) is removed")
         }
     }

@@ -16,7 +16,8 @@ struct VariableCommand: ParsableCommand {
         func run(_ client: ClusterClient) async throws(ClientFailure) {
             let answer = try await client.call(
                 VariableServicePath.put,
-                PutRequest(key: key, value: Array(value.utf8), requestID: UUID().uuidString), PutResponse.self)
+                PutRequest(key: key, value: Array(value.utf8), requestID: UUID().uuidString), PutResponse.self,
+                kind: .write)
             show(options, ["revision": answer.revision], "revision \(answer.revision)")
         }
     }
@@ -53,7 +54,7 @@ struct VariableCommand: ParsableCommand {
                 VariableServicePath.compareAndSwap,
                 CompareAndSwapRequest(
                     key: key, expectedRevision: revision, value: Array(value.utf8), requestID: UUID().uuidString),
-                CompareAndSwapResponse.self)
+                CompareAndSwapResponse.self, kind: .write)
             guard answer.swapped else {
                 throw ClientFailure(
                     "'\(key)' was not changed: its revision is \(answer.revision), not \(revision)"
@@ -70,7 +71,8 @@ struct VariableCommand: ParsableCommand {
 
         func run(_ client: ClusterClient) async throws(ClientFailure) {
             let answer = try await client.call(
-                VariableServicePath.delete, DeleteRequest(key: key, requestID: UUID().uuidString), DeleteResponse.self)
+                VariableServicePath.delete, DeleteRequest(key: key, requestID: UUID().uuidString), DeleteResponse.self,
+                kind: .write)
             show(options, ["existed": answer.existed], answer.existed ? "deleted" : "there was no such variable")
         }
     }

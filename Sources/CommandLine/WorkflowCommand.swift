@@ -42,7 +42,7 @@ struct WorkflowCommand: ParsableCommand {
                 StartWorkflowRequest(
                     workflowID: id, type: type, version: typeVersion, input: Payload(data: Array(input.utf8)),
                     requestID: requestID.isEmpty ? UUID().uuidString : requestID),
-                StartWorkflowResponse.self)
+                StartWorkflowResponse.self, kind: .write)
             if wait {
                 if options.output == .table { Console.out("▶ \(started.workflowID), run \(started.runID)") }
                 return try await client.printResult(of: started.workflowID, run: started.runID)

@@ -20,9 +20,13 @@ public final class Discovery {
         random = SeededRandom(seed: seams.randomSeed ^ 0xD15C_0FE5)
     }
 
-    /// Asks every peer once, all at the same time; the answers stand in the order of `peers`.
+    /// Asks every peer once, all at the same time; the answers stand in the order of `peers`. A name that stands for
+    /// several addresses is several peers.
     public func askOnce(_ peers: [HostPort]) async -> [Answer] {
-        await withCheckedContinuation { continuation in
+        let peers = await withCheckedContinuation { continuation in
+            seams.network.resolveAll(peers) { continuation.resume(returning: $0) }
+        }
+        return await withCheckedContinuation { continuation in
             var results = [Result<DiscoveredPeer, GRPCStatus>?](repeating: nil, count: peers.count)
             var left = peers.count
             if left == 0 { continuation.resume(returning: []) }

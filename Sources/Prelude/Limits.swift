@@ -7,6 +7,7 @@ public struct Limits: Sendable {
     public var node = NodeLimits()
     public var workflow = WorkflowLimits()
     public var reactor = ReactorLimits()
+    public var client = ClientLimits()
 
     public init() {}
 }
@@ -115,6 +116,30 @@ public struct NodeLimits: Sendable {
     public var shutdownGraceMilliseconds: UInt64 = 5_000
     /// From the end of the last call until connections that do not close are cut, within the grace.
     public var farewellMilliseconds: UInt64 = 500
+
+    public init() {}
+}
+
+/// How a client of a cluster chooses among its nodes, and how long it repeats a call.
+public struct ClientLimits: Sendable {
+    /// Addresses that are kept, of the names and of the leaders that were heard of.
+    public var peerCountMax = 256
+    /// A peer that did not answer is left alone for so long, doubled with each further failure, ±50 %.
+    public var peerRestMillisecondsMin: UInt64 = 100
+    public var peerRestMillisecondsMax: UInt64 = 10_000
+    /// Peers that are slower than the nearest by less than this, or by less than half, are as good as it.
+    public var equalLatencyMilliseconds: UInt64 = 2
+    /// Names are resolved anew after this long, when there is a call.
+    public var resolveMilliseconds: UInt64 = 30_000
+    /// Peers are asked who they are after this long, when there is a call.
+    public var askMilliseconds: UInt64 = 10_000
+    /// An attempt that may be repeated at another peer gets this much of the call's time.
+    public var attemptMilliseconds: UInt64 = 5_000
+    /// Once all peers have failed, a call that may be repeated goes round again for so long, or until its deadline.
+    public var retryMilliseconds: UInt64 = 15_000
+    /// The pause once all peers have failed: doubled each time, ±50 %.
+    public var retryPauseMillisecondsMin: UInt64 = 50
+    public var retryPauseMillisecondsMax: UInt64 = 2_000
 
     public init() {}
 }

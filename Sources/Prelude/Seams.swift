@@ -118,6 +118,10 @@ public protocol Network: AnyObject {
         on address: HostPort, accept: @escaping (any Connection) -> Void
     ) throws(NetworkError) -> any Listener
 
+    /// Asks which addresses the name stands for now; a literal stands for itself. Completes once, never before this
+    /// call has returned.
+    func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void)
+
     /// Resolves the name, tries its addresses in turn, and completes once, never before this call has returned.
     func connect(
         to address: HostPort, timeout: Nanoseconds,

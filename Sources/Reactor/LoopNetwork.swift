@@ -35,6 +35,25 @@ final class LoopNetwork: Network {
         }
     }
 
+    func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {
+        if NameResolution.literal(address) != nil {
+            _ = loop.clock.schedule(after: 0) { completion(.success([address])) }
+            return
+        }
+        do throws(ReactorError) {
+            _ = try NameResolution(loop: loop, address: address) { answer in
+                completion(
+                    answer.map { SocketAddress.interleaved($0).map(\.hostPort) }
+                        .mapError { .cannotResolve(address.host, reason: $0.reason) })
+            }
+        } catch {
+            let reason = error.reason
+            _ = loop.clock.schedule(after: 0) {
+                completion(.failure(.cannotResolve(address.host, reason: reason)))
+            }
+        }
+    }
+
     /// When the loop closes meanwhile, completes with `closedLocally`; never when it is closed already.
     func connect(
         to address: HostPort, timeout: Nanoseconds,

@@ -248,6 +248,10 @@ private final class NetworkInterface: Network {
         try network.listen(loop, address, accept)
     }
 
+    func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {
+        loop.deliver { completion(.success([address])) }
+    }
+
     func connect(
         to address: HostPort, timeout: Nanoseconds,
         completion: @escaping (Result<any Connection, NetworkError>) -> Void

@@ -117,6 +117,10 @@ final class TestWorld: Clock, Turns, Network {
         return listener
     }
 
+    func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {
+        later(0) { completion(.success([address])) }
+    }
+
     func connect(
         to address: HostPort, timeout: Nanoseconds,
         completion: @escaping (Result<any Connection, NetworkError>) -> Void

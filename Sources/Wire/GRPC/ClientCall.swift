@@ -23,6 +23,8 @@ public class ClientCall: HTTP2Stream {
     public final private(set) lazy var responseTrailers = capturedTrailers.decoded()
 
     public final var isEnded: Bool { answer == .ended }
+    /// Something of the call has gone out: the server may have acted on it.
+    public final internal(set) var wasSent = false
 
     init(_ path: String, _ metadata: Metadata, timeout: Nanoseconds?, isWaitingForReady: Bool, channel: GRPCChannel) {
         self.path = path
@@ -92,6 +94,7 @@ public class ClientCall: HTTP2Stream {
         case .closed(.refusedStream) where answer == .waiting && !isRetried && prepareRetry():
             // The server has not looked at it (RFC 9113 §8.7): once more, on the connection that is good then.
             isRetried = true
+            wasSent = false
             channel?.start(self)
         case .closed(.noError): complete(GRPCStatus(.internalError, "the stream ended without a status"))
         case .closed(let error): complete(GRPCStatus(resetBy: error))

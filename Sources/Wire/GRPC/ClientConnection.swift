@@ -26,6 +26,7 @@ final class ClientConnection: HTTP2Connection {
                 session, nil, start, count, &provider, Unmanaged.passUnretained(call).toOpaque())
         }
         guard id > 0 else { return false }
+        call.wasSent = true
         add(call, id: id)
         flushLater()
         return true

@@ -27,8 +27,17 @@ public final class NodeClient {
         _ path: String, _ request: Request, _ response: Response.Type, timeout: Nanoseconds?,
         completion: @escaping (Result<Response, GRPCStatus>) -> Void
     ) {
-        _ = channel.unary(path, request.encoded(), timeout: timeout) { result in
-            completion(result.flatMap(Self.decode))
+        call(path, request, response, timeout: timeout) { result, _ in completion(result) }
+    }
+
+    /// Tells besides whether the node may have received the request.
+    func call<Request: WireMessage, Response: WireMessage>(
+        _ path: String, _ request: Request, _ response: Response.Type, timeout: Nanoseconds?,
+        completion: @escaping (Result<Response, GRPCStatus>, _ wasSent: Bool) -> Void
+    ) {
+        weak var sent: ClientCall?
+        sent = channel.unary(path, request.encoded(), timeout: timeout) { result in
+            completion(result.flatMap(Self.decode), sent?.wasSent ?? true)
         }
     }
 

@@ -77,9 +77,12 @@ let package = Package(
             name: "raftoral-sim", dependencies: ["Simulator", arguments], path: "Sources/SimulatorCommand",
             swiftSettings: strict),
 
-        // The program of docs/embedding.md: `swift run greeter`.
+        // The programs of docs/embedding.md: `swift run greeter`, `swift run caller HOST:PORT`.
         .executableTarget(
             name: "greeter", dependencies: ["Raftoral"], path: "Examples/Greeter", swiftSettings: strict),
+
+        .executableTarget(
+            name: "caller", dependencies: ["Raftoral"], path: "Examples/Caller", swiftSettings: strict),
 
         // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
         .target(

@@ -1,4 +1,4 @@
-"""The program of docs/embedding.md."""
+"""The programs of docs/embedding.md."""
 
 import re
 import subprocess
@@ -21,3 +21,13 @@ def test_greeter(program, tmp_path):
         clusters.add(match[1])
     # The second run resumed the first one's node.
     assert len(clusters) == 1
+
+
+def test_caller(program, processes):
+    nodes = processes.cluster(3)
+    nodes[2].process.kill()
+    nodes[2].wait()
+    addresses = [node.address for node in nodes]
+    for peers in (addresses, addresses[:1], addresses[2:] + addresses[1:2]):
+        done = subprocess.run([program.parent / "caller", *peers], capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stdout) == (0, "fibonacci(20) = 6765\ncolor = green\n"), done.stderr

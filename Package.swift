@@ -20,6 +20,7 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target 
 }
 
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let heaps = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -33,6 +34,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     ],
     targets: [
@@ -54,17 +56,32 @@ let package = Package(
         .target(
             name: "CMessages", dependencies: ["CProtobuf"], path: "CSystemShims/CMessages"),
         .target(name: "CChecksum", path: "CSystemShims/CChecksum"),
+        .systemLibrary(
+            name: "CMicroHTTPD", path: "CSystemShims/CMicroHTTPD", pkgConfig: "libmicrohttpd",
+            providers: [.apt(["libmicrohttpd-dev"])]),
+        .target(
+            name: "CMicroHTTPDShims", dependencies: ["CMicroHTTPD"], path: "CSystemShims/CMicroHTTPDShims"),
 
         module("Prelude", []),
+        module("Telemetry", ["Prelude"]),
         module("Raft", ["Prelude", collections]),
         module("Workflow", ["Prelude", collections, heaps]),
         module("Storage", ["Prelude", "Raft", "CSQLite", "CChecksum", collections]),
         // Fake disks and work for the tests of several modules and for the simulator.
         module("StorageTesting", ["Prelude", "Storage"]),
-        module("Wire", ["Prelude", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages", collections, heaps]),
-        module("Node", ["Prelude", "Raft", "Workflow", "Storage", "Wire", logging, collections]),
-        module("Reactor", ["Prelude", "CUV", "CUVShims", collections, heaps]),
-        module("Raftoral", ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node", "Reactor", logging]),
+        module(
+            "Wire",
+            [
+                "Prelude", "Telemetry", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages",
+                collections, heaps,
+            ]),
+        module("Node", ["Prelude", "Telemetry", "Raft", "Workflow", "Storage", "Wire", logging, collections]),
+        module(
+            "Reactor",
+            ["Prelude", "Telemetry", "CUV", "CUVShims", "CMicroHTTPD", "CMicroHTTPDShims", collections, heaps]),
+        module(
+            "Raftoral",
+            ["Prelude", "Telemetry", "Raft", "Workflow", "Storage", "Wire", "Node", "Reactor", logging, metrics]),
         .executableTarget(
             name: "raftoral", dependencies: ["Raftoral", arguments, logging],
             path: "Sources/CommandLine", swiftSettings: strict),
@@ -102,13 +119,14 @@ let package = Package(
             path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),
+        tests(of: "Telemetry", ["Prelude"]),
         tests(of: "Raft", ["Prelude", "RaftTrace"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),
         tests(of: "Wire", ["Prelude", "CNGHTTP2"]),
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
-        tests(of: "Raftoral", [logging]),
+        tests(of: "Raftoral", [logging, metrics]),
         tests(of: "Simulator", ["Prelude", "Node", "raftoral-sim"]),
     ]
 )

@@ -7,20 +7,21 @@ cd "$(dirname "$0")/.."
 libraries='Glibc|Foundation|FoundationEssentials|Synchronization|Dispatch'
 declare -A allowed=(
     [Prelude]="Glibc"
+    [Telemetry]="Prelude|Glibc|Synchronization"
     [Raft]="Prelude|DequeModule"
     [Workflow]="Prelude|DequeModule|HeapModule|FoundationEssentials|Glibc"
     [Storage]="Prelude|Raft|CSQLite|CChecksum|DequeModule|Glibc"
     [StorageTesting]="Prelude|Storage"
-    [Wire]="Prelude|Raft|Workflow|CNGHTTP2|CProtobuf|CMessages|DequeModule|HeapModule|Glibc"
-    [Node]="Prelude|Raft|Workflow|Storage|Wire|Logging|DequeModule"
-    [Reactor]="Prelude|CUV|CUVShims|DequeModule|HeapModule|Glibc|Synchronization"
-    [Raftoral]="Prelude|Raft|Workflow|Storage|Wire|Node|Reactor|Logging|$libraries"
+    [Wire]="Prelude|Telemetry|Raft|Workflow|CNGHTTP2|CProtobuf|CMessages|COpenSSLShims|DequeModule|HeapModule|Glibc"
+    [Node]="Prelude|Telemetry|Raft|Workflow|Storage|Wire|Logging|DequeModule"
+    [Reactor]="Prelude|Telemetry|CUV|CUVShims|CMicroHTTPDShims|DequeModule|HeapModule|Glibc|Synchronization"
+    [Raftoral]="Prelude|Telemetry|CoreMetrics|Raft|Workflow|Storage|Wire|Node|Reactor|Logging|$libraries"
     [Simulator]="Prelude|Raft|Workflow|Storage|StorageTesting|Wire|Node|Logging|DequeModule|HeapModule|$libraries"
     [SimulatorCommand]="Prelude|Simulator|ArgumentParser|$libraries"
     [CommandLine]="Prelude|Raftoral|ArgumentParser|Logging|$libraries"
 )
 # Calls of a C library stand in one module only.
-declare -A calls=([uv_]=Reactor [nghttp2_]=Wire [protobuf_c_]=Wire [sqlite3_]=Storage)
+declare -A calls=([uv_]=Reactor [MHD_]=Reactor [nghttp2_]=Wire [protobuf_c_]=Wire [sqlite3_]=Storage)
 
 failed=0
 for module in "${!allowed[@]}"; do

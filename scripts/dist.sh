@@ -17,6 +17,9 @@ archive libuv -l:libuv_a.a -lpthread -ldl -lrt
 archive libnghttp2 -l:libnghttp2.a
 archive sqlite3 -l:libsqlite3.a -lm -lz
 archive libprotobuf-c -l:libprotobuf-c.a
+archive openssl -l:libssl.a -l:libcrypto.a -ldl -lpthread
+# Debian's libmicrohttpd knows HTTPS, which is not used, by GnuTLS, of which there is no archive.
+archive libmicrohttpd -l:libmicrohttpd.a -l:libgnutls.so.30
 
 PKG_CONFIG_PATH="$PWD/$out/pkgconfig" swift build -c release --static-swift-stdlib --scratch-path "$out/build" \
     --product raftoral

@@ -29,6 +29,9 @@ struct ServeCommand: ParsableCommand {
     @Option(help: "Where other nodes reach this one, when that differs from --address.")
     var advertiseAddress: HostPort?
 
+    @Option(help: "Where to serve metrics, health and state over HTTP/1.1: HOST:PORT. Not served when left out.")
+    var adminAddress: HostPort?
+
     @Option(help: "Seconds to keep asking --peers before giving up.")
     var discoveryTimeout: UInt64 = 30
 
@@ -55,7 +58,8 @@ struct ServeCommand: ParsableCommand {
         let seed = SystemRandomNumberGenerator.seed()
         let disk: any Disk = inMemory ? MemoryDisk() : FileDisk()
         let server = ServerProcess(
-            loop: loop, seams: loop.seams(disk: disk, randomSeed: seed), configuration: configuration)
+            loop: loop, seams: loop.seams(disk: disk, randomSeed: seed), configuration: configuration,
+            adminAddress: adminAddress)
         let code = server.run()
         loop.close()
         if code != 0 { throw ExitCode(code) }
@@ -78,12 +82,15 @@ private final class ServerProcess {
     private let loop: EventLoop
     private let seams: Seams
     private let configuration: NodeConfiguration
+    private let adminAddress: HostPort?
+    private var admin: AdminServer?
     private var node: Node?
     private var exitCode: Int32 = 0
     private var isStopping = false
     private var signals: SignalWatch?
 
-    init(loop: EventLoop, seams: Seams, configuration: NodeConfiguration) {
+    init(loop: EventLoop, seams: Seams, configuration: NodeConfiguration, adminAddress: HostPort?) {
+        self.adminAddress = adminAddress
         self.loop = loop
         self.seams = seams
         self.configuration = configuration
@@ -102,14 +109,30 @@ private final class ServerProcess {
         var registry = WorkflowRegistry()
         SampleWorkflows.register(in: &registry)
         var report = StartReport()
+        guard startAdmin() else { return }
         do throws(NodeError) {
             let node = try await Node.start(
                 configuration, seams: seams, registry: registry, logger: Logger(label: "raftoral"),
                 report: { report.print($0) })
             self.node = node
+            admin?.node = node
             node.onStop = { [unowned self] reason in fail(reason) }
         } catch {
             fail(error)
+        }
+    }
+
+    /// Before the node, so that whoever watches sees that it starts. False: it cannot, and the process ends.
+    private func startAdmin() -> Bool {
+        guard let adminAddress else { return true }
+        do throws(NetworkError) {
+            let admin = try AdminServer(on: loop, address: adminAddress, limits: configuration.limits.admin)
+            self.admin = admin
+            Console.out("📊 Admin server listening on http://\(admin.address)")
+            return true
+        } catch {
+            fail(.cannotBindAdmin(error))
+            return false
         }
     }
 
@@ -143,6 +166,7 @@ private final class ServerProcess {
 
     private func end() {
         signals?.cancel()
+        admin?.close()
         loop.stop()
     }
 }

@@ -11,6 +11,7 @@ extension Node {
         let deadline = seams.clock.now + (grace ?? .milliseconds(limits.node.shutdownGraceMilliseconds))
         listener.close()
         resultWaiters.failAll()
+        health.leave()
         var isDrained = false
         server.drain(grace: deadline - seams.clock.now) { isDrained = true }
         handOverLeadership()

@@ -446,6 +446,8 @@ extension Node {
 
     fileprivate func registerServices() {
         RaftService(node: self).register(on: server)
+        health.register(on: server)
+        ReflectionService.register(on: server)
         if let directoryGroup = groups[.directory] {
             ClusterService(node: self, directoryGroup: directoryGroup).register(on: server)
         }

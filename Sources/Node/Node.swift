@@ -50,6 +50,9 @@ public final class Node {
     /// Since when nobody needs this removed node.
     var unneededSince: Nanoseconds?
     var snapshotsBeingSaved: Set<GroupID> = []
+    let metrics: NodeMetrics
+    private(set) lazy var readiness = Readiness(node: self)
+    private(set) lazy var health = HealthService(node: self)
     var random: SeededRandom
     var phase = Phase.running
     /// Why the node stopped by itself.
@@ -81,8 +84,10 @@ public final class Node {
         snapshotRoom = SnapshotRoom(
             byteCountMax: limits.log.snapshotByteCountMax, snapshotCountMax: UInt64(parts.groups.count))
         random = SeededRandom(seed: parts.seams.randomSeed)
+        metrics = NodeMetrics()
         writes = WriteQueue(
-            log: durableLog, snapshots: snapshotStore, clock: seams.clock, byteCountMax: limits.log.batchByteCountMax)
+            log: durableLog, snapshots: snapshotStore, clock: seams.clock, metrics: metrics,
+            byteCountMax: limits.log.batchByteCountMax)
         links = PeerLinks(
             seams: seams, limits: limits, logger: logger,
             greeting: PeerGreeting(clusterID: clusterID, nodeID: id, address: advertisedAddress))
@@ -152,12 +157,14 @@ public final class Node {
     func receive(_ message: Message, group: GroupID) {
         guard phase != .stopped, message.to == id else { return }
         noteHeard(message.from)
+        metrics.received(message.kind)
         inbox.append((group, message))
         requestTurn()
     }
 
     /// Proposes `payload` to the group; `completion` is called once, with what the machine answered.
-    func propose(_ payload: [UInt8], to group: RaftGroup, completion: @escaping PendingProposals.Completion) {
+    func propose(_ payload: [UInt8], to group: RaftGroup, completion answer: @escaping PendingProposals.Completion) {
+        let completion = timed(answer) { $0.proposalEnded(after: $1, succeeded: $2) }
         if phase != .running, phase != .draining { return completion(.failure(.shuttingDown)) }
         guard payload.count <= limits.node.commandByteCountMax else {
             // Appended, it could never be replicated, and nothing behind it either.
@@ -188,7 +195,8 @@ public final class Node {
     }
 
     /// Calls back once this node's state is at least as new as everything acknowledged anywhere before this call.
-    func readBarrier(_ group: RaftGroup, completion: @escaping PendingReads.Completion) {
+    func readBarrier(_ group: RaftGroup, completion answer: @escaping PendingReads.Completion) {
+        let completion = timed(answer) { $0.readEnded(after: $1, succeeded: $2) }
         guard phase != .stopped else { return completion(.failure(.shuttingDown)) }
         if configuration.plantedBugs.contains(.readsWithoutBarrier) { return completion(.success(())) }
         guard group.reads.count < limits.node.pendingReadCountMax else {
@@ -200,6 +208,19 @@ public final class Node {
         requestTurn()
     }
 
+    /// `completion`, after its time and outcome have been noted.
+    private func timed<Output>(
+        _ completion: @escaping (Result<Output, CommandFailure>) -> Void,
+        note: @escaping (NodeMetrics, _ span: Nanoseconds, _ succeeded: Bool) -> Void
+    ) -> (Result<Output, CommandFailure>) -> Void {
+        let start = seams.clock.now
+        return { [metrics, clock = seams.clock] result in
+            let succeeded = if case .success = result { true } else { false }
+            note(metrics, clock.now - start, succeeded)
+            completion(result)
+        }
+    }
+
     // MARK: - Ticks
 
     func begin() {
@@ -209,9 +230,11 @@ public final class Node {
         writes.onFailed = { [weak self] in self?.stop(because: .storage($0)) }
         // Proposals that were dropped for lack of room have their time to be made again; at once would only add to it.
         links.onDropped = { [unowned self] peer in
+            metrics.droppedPeerMessageCount += 1
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
         }
         links.onUnreachable = { [unowned self] peer in
+            metrics.unreachablePeerCount += 1
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
             for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }
         }
@@ -219,6 +242,7 @@ public final class Node {
             groups[group]?.core.reportSnapshot(peer, succeeded: succeeded)
             requestTurn()
         }
+        readiness.onChange = { [unowned self] in health.changed() }
         scheduleTick()
         requestTurn()
     }
@@ -233,7 +257,11 @@ public final class Node {
 
     private func tick() {
         let now = seams.clock.now
-        for group in groups { answers.append(contentsOf: group.tick(now: now)) }
+        for group in groups {
+            answers.append(contentsOf: group.tick(now: now))
+            metrics.look(at: group)
+        }
+        readiness.look(now: now)
         fireTimers()
         if now >= reconcileAt {
             reconcileAt = now + .milliseconds(limits.node.reconcileMilliseconds)
@@ -267,8 +295,10 @@ public final class Node {
                 snapshotsBeingSaved.remove(group.id)
                 switch result {
                 case .success:
+                    metrics.savedSnapshotCount += 1
                     if let end = group.adopt(snapshot) { durableLog.compact(group.id, upTo: end) }
                 case .failure(let error):
+                    metrics.failedSnapshotCount += 1
                     // The log still holds everything; the next snapshot tries again.
                     logger.warning("cannot save a snapshot", metadata: ["group": "\(group.id)", "error": "\(error)"])
                 }
@@ -285,6 +315,7 @@ public final class Node {
             if message.kind == .snapshot { groups[group]?.core.reportSnapshot(message.to, succeeded: false) }
             return
         }
+        metrics.sent(message.kind)
         links.send(message, group: group, to: message.to, at: address)
     }
 

@@ -1,4 +1,5 @@
 import Prelude
+import Telemetry
 @_spi(Planted) import Raft
 import Wire
 
@@ -20,6 +21,8 @@ public struct NodeConfiguration: Sendable {
     /// The name by which other machines know this one, for a wildcard bind.
     public var hostName: String
     public var limits: Limits
+    /// Metrics that the program counts by itself; they appear beside those of the node.
+    public var metrics = MetricsRegistry()
     @_spi(Simulation) public var observer: (any NodeObserver)?
     @_spi(Planted) public var plantedBugs: NodePlantedBugs = []
     @_spi(Planted) public var plantedCoreBugs: PlantedBugs = []

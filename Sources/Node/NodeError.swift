@@ -7,6 +7,8 @@ public enum NodeError: Error, Sendable {
     case nodeIDExists(NodeID, peer: String)
     case joinRefused(reason: String)
     case cannotBind(NetworkError)
+    /// The listener for operators.
+    case cannotBindAdmin(NetworkError)
     case nothingToDo
     case storage(StorageError)
     /// The data directory holds a node of another cluster than that of the peers.
@@ -44,6 +46,11 @@ extension NodeError: CustomStringConvertible {
               • Check with 'raftoral cluster status' that the cluster has a leader, then try again.
             """
         case .cannotBind(let error): error.bindDescription
+        case .cannotBindAdmin(let error):
+            """
+            Cannot serve operators: \(error)
+              • Choose another --admin-address, or leave it out.
+            """
         case .nothingToDo:
             """
             Nothing to start from: no --bootstrap, no --peers, and the data directory holds no node.

@@ -21,6 +21,7 @@ final class WriteQueue {
     private let log: DurableLog
     private let snapshots: SnapshotStore
     private let clock: any Clock
+    private let metrics: NodeMetrics
     private let byteCountMax: UInt64
     private(set) var state = State.idle
     private var waiting: [Item] = []
@@ -35,10 +36,13 @@ final class WriteQueue {
 
     static let fullDiskRetry = Nanoseconds.milliseconds(500)
 
-    init(log: DurableLog, snapshots: SnapshotStore, clock: any Clock, byteCountMax: UInt64) {
+    init(
+        log: DurableLog, snapshots: SnapshotStore, clock: any Clock, metrics: NodeMetrics, byteCountMax: UInt64
+    ) {
         self.log = log
         self.snapshots = snapshots
         self.clock = clock
+        self.metrics = metrics
         self.byteCountMax = byteCountMax
     }
 
@@ -95,9 +99,12 @@ final class WriteQueue {
         let records = batch.flatMap(Self.records)
         // Responses alone, which only had to wait for what was written before them.
         if records.isEmpty { return finish(batch) }
+        let start = clock.now
         log.append(records) { [self] result in
             switch result {
-            case .success: finish(batch)
+            case .success:
+                metrics.wrote(batch.count, within: clock.now - start)
+                finish(batch)
             case .failure(let error): fail(error, batch)
             }
         }

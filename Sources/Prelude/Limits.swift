@@ -8,6 +8,8 @@ public struct Limits: Sendable {
     public var workflow = WorkflowLimits()
     public var reactor = ReactorLimits()
     public var client = ClientLimits()
+    public var admin = AdminLimits()
+    public var telemetry = TelemetryLimits()
 
     public init() {}
 }
@@ -51,6 +53,8 @@ public struct WireLimits: Sendable {
     public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
     /// From accept to the end of the client preface and its SETTINGS.
     public var handshakeTimeoutMilliseconds: UInt64 = 10_000
+    /// TLS handshakes of callers that are under way; each has `handshakeTimeoutMilliseconds`.
+    public var handshakeCountMax = 1024
     /// Output that the system has not taken yet beyond which a connection writes and reads no more.
     public var outputHighWatermarkByteCount = 4 << 20
     /// Output waiting in one stream beyond which its handler is told to stop writing, until half of it is gone.
@@ -195,6 +199,34 @@ public struct ReactorLimits: Sendable {
     public init() {}
 }
 
+/// The HTTP/1.1 listener for operators. What exceeds its limits is closed or refused; the node goes on.
+public struct AdminLimits: Sendable {
+    public var connectionCountMax: UInt32 = 64
+    public var connectionCountPerAddressMax: UInt32 = 32
+    /// Silence, or a request that does not get on, after which a connection is closed.
+    public var connectionTimeoutSeconds: UInt32 = 10
+    /// For the request's line and headers and what is read at once.
+    public var connectionMemoryByteCount = 32 << 10
+
+    public init() {}
+}
+
+/// What is counted and logged, whoever causes it.
+public struct TelemetryLimits: Sendable {
+    /// Names of metrics that a program may register.
+    public var familyCountMax = 2_000
+    /// Sets of labels of one name.
+    public var labelSetCountPerFamilyMax = 1_000
+    /// Lines of one kind that a peer can cause at once …
+    public var logBurstCount: UInt64 = 10
+    /// … and then one each of these.
+    public var logIntervalMilliseconds: UInt64 = 1_000
+    /// Streams of `grpc.health.v1.Health/Watch`.
+    public var healthWatchCountMax = 1_024
+
+    public init() {}
+}
+
 /// Relations between limits that do not hold.
 public struct LimitViolation: Error, Sendable, CustomStringConvertible {
     public var description: String
@@ -271,6 +303,8 @@ extension Limits {
         try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
         try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
         try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")
+        try check(admin.connectionCountMax > 0, "admin.connectionCountMax > 0")
+        try check(admin.connectionMemoryByteCount >= 4 << 10, "admin.connectionMemoryByteCount ≥ 4 KiB")
     }
 }
 

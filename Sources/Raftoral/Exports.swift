@@ -4,5 +4,6 @@
 @_exported import Raft
 @_exported import Reactor
 @_exported import Storage
+@_exported import Telemetry
 @_exported import Wire
 @_exported import Workflow

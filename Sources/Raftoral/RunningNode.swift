@@ -24,15 +24,20 @@ public final class RunningNode: WorkflowClient {
     /// Where the other nodes and clients reach it.
     public let address: HostPort
     private let loop: EventLoop
+    /// Where metrics, health and state are served, if they are.
+    public let adminAddress: HostPort?
     private let bound: LoopBound<Node>
+    private let admin: LoopBound<AdminServer?>
     private let isShutDown = Atomic<Bool>(false)
 
-    private init(_ node: Node, _ loop: EventLoop) {
+    private init(_ node: Node, _ admin: AdminServer?, _ loop: EventLoop) {
         id = node.id
         clusterID = node.clusterID
         address = node.advertisedAddress
         self.loop = loop
         bound = LoopBound(node, to: loop)
+        adminAddress = admin?.address
+        self.admin = LoopBound(admin, to: loop)
     }
 
     /// Starts a node on a loop that runs: resumes what the data directory holds, or bootstraps, or joins. Returns once
@@ -40,13 +45,15 @@ public final class RunningNode: WorkflowClient {
     ///
     /// - Parameters:
     ///   - disk: `MemoryDisk()` keeps nothing.
+    ///   - adminAddress: where to serve metrics, health and state over HTTP/1.1; nil: nowhere.
     ///   - register: puts in the workflows that this node can execute. A run of a workflow that a node does not know
     ///     waits there; so register the same ones on all nodes.
     ///   - onStop: called on the loop when the node stops by itself: removed from the cluster, or its disk failed.
     ///   - report: called on the loop with what happens while the node starts.
     public static func start(
         _ configuration: NodeConfiguration, on loop: EventLoop, disk: any Disk = FileDisk(),
-        logger: Logger = Logger(label: "raftoral"), onStop: @escaping @Sendable (NodeError) -> Void = { _ in },
+        adminAddress: HostPort? = nil, logger: Logger = Logger(label: "raftoral"),
+        onStop: @escaping @Sendable (NodeError) -> Void = { _ in },
         report: @escaping @Sendable (StartEvent) -> Void = { _ in },
         workflows register: (inout WorkflowRegistry) throws -> Void
     ) async throws -> RunningNode {
@@ -56,12 +63,22 @@ public final class RunningNode: WorkflowClient {
         let started = await loop.hop(with: LoopBound((), to: loop)) { () -> Result<RunningNode, NodeError> in
             var generator = SystemRandomNumberGenerator()
             let seams = loop.seams(disk: disk, randomSeed: generator.next())
+            let admin: AdminServer?
+            do throws(NetworkError) {
+                admin = try adminAddress.map { address throws(NetworkError) in
+                    try AdminServer(on: loop, address: address, limits: configuration.limits.admin)
+                }
+            } catch {
+                return .failure(.cannotBindAdmin(error))
+            }
             do throws(NodeError) {
                 let node = try await Node.start(
                     configuration, seams: seams, registry: workflows, logger: logger, report: report)
                 node.onStop = onStop
-                return .success(RunningNode(node, loop))
+                admin?.node = node
+                return .success(RunningNode(node, admin, loop))
             } catch {
+                admin?.close()
                 return .failure(error)
             }
         }
@@ -76,6 +93,7 @@ public final class RunningNode: WorkflowClient {
         guard !isShutDown.exchange(true, ordering: .relaxed) else { return }
         let grace = grace.nanoseconds
         await loop.hop(with: bound) { await $0.shutdown(grace: grace) }
+        await loop.hop(with: admin) { $0?.close() }
     }
 
     // MARK: - Everything else

@@ -58,6 +58,8 @@ public final class EventLoop: @unchecked Sendable {
         readBuffer = .allocate(byteCount: max(1, limits.readBufferByteCount), alignment: 16)
         do throws(ReactorError) {
             try uv(uv_loop_init(uvLoop), "loop init")
+            // Costs two readings of the clock per turn.
+            raftoral_measure_idle_time(uvLoop)
             // The last that can fail, for want of a descriptor; the others only link themselves into the loop.
             do throws(ReactorError) {
                 try uv(uv_async_init(uvLoop, async) { EventLoop.from($0?.pointee.data)?.takeInbox() }, "async init")
@@ -228,6 +230,7 @@ public final class EventLoop: @unchecked Sendable {
     // MARK: - Resources and closing
 
     var isOpen: Bool { phase == .open }
+    var resourceCount: Int { resources.count }
 
     /// Keeps `resource` alive until `release`; false when the loop is closing and takes nothing more.
     func adopt(_ resource: any LoopResource) -> Bool {

@@ -2,6 +2,7 @@ import CUV
 import Glibc
 import HeapModule
 import Prelude
+import Telemetry
 
 /// Timers in one heap. The loop asks for the next deadline before it polls, and runs what is due afterwards;
 /// libuv sees a single timer, however many there are here.
@@ -11,6 +12,8 @@ final class LoopClock: Clock {
     private var nextSequence: UInt64 = 0
     private var turnTime: Nanoseconds?
     private var isTurning = false
+    /// How late timers ran.
+    let lag = MetricHistogram(bounds: MetricHistogram.secondsBounds)
 
     var now: Nanoseconds {
         if let turnTime { return turnTime }
@@ -50,7 +53,12 @@ final class LoopClock: Clock {
         let time = now
         while let first = heap.min, first.deadline <= time {
             heap.removeMin()
-            if let action = first.timer.takeAction() { action() } else { cancelledCount -= 1 }
+            if let action = first.timer.takeAction() {
+                lag.observe(time - first.deadline)
+                action()
+            } else {
+                cancelledCount -= 1
+            }
         }
     }
 

@@ -14,7 +14,7 @@ final class LoopNetwork: Network {
         on address: HostPort, accept: @escaping (any Connection) -> Void
     ) throws(NetworkError) -> any Listener {
         var failure = NetworkError.cannotResolve(address.host, reason: "it has no address")
-        for candidate in try bindable(address) {
+        for candidate in try NameResolution.bindable(address, loop) {
             do throws(NetworkError) {
                 return try TCPListener(loop: loop, name: address, address: candidate, accept: accept)
             } catch {
@@ -22,17 +22,6 @@ final class LoopNetwork: Network {
             }
         }
         throw failure
-    }
-
-    private func bindable(_ address: HostPort) throws(NetworkError) -> [SocketAddress] {
-        guard loop.isOpen else { throw .cannotListen(address, reason: "the loop is closed") }
-        if let literal = NameResolution.literal(address) { return [literal] }
-        switch NameResolution.blocking(loop, address) {
-        case .success(let found):
-            return found.filter { $0.family == AF_INET } + found.filter { $0.family != AF_INET }
-        case .failure(let error):
-            throw .cannotResolve(address.host, reason: error.reason)
-        }
     }
 
     func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {
@@ -60,5 +49,19 @@ final class LoopNetwork: Network {
         completion: @escaping (Result<any Connection, NetworkError>) -> Void
     ) {
         ConnectAttempt(loop: loop, target: address, completion: completion).start(timeout: timeout)
+    }
+}
+
+extension NameResolution {
+    /// The addresses of a name to listen on, in the order in which they are to be tried. Blocks on a name.
+    static func bindable(_ address: HostPort, _ loop: EventLoop) throws(NetworkError) -> [SocketAddress] {
+        guard loop.isOpen else { throw .cannotListen(address, reason: "the loop is closed") }
+        if let literal = literal(address) { return [literal] }
+        switch blocking(loop, address) {
+        case .success(let found):
+            return found.filter { $0.family == AF_INET } + found.filter { $0.family != AF_INET }
+        case .failure(let error):
+            throw .cannotResolve(address.host, reason: error.reason)
+        }
     }
 }

@@ -36,6 +36,19 @@ final class TCPListener: Listener, LoopResource {
 
     deinit { poll.deallocate() }
 
+    /// A socket that listens on the first address of `name` that can be bound; for listeners that accept by themselves.
+    static func listeningSocket(_ name: HostPort, on loop: EventLoop) throws(NetworkError) -> Int32 {
+        var failure = NetworkError.cannotResolve(name.host, reason: "it has no address")
+        for candidate in try NameResolution.bindable(name, loop) {
+            do throws(NetworkError) {
+                return try listeningSocket(name, candidate, backlog: loop.limits.listenBacklogCount)
+            } catch {
+                failure = error
+            }
+        }
+        throw failure
+    }
+
     private static func listeningSocket(
         _ name: HostPort, _ address: SocketAddress, backlog: Int32
     ) throws(NetworkError) -> Int32 {

@@ -331,7 +331,7 @@ final class Simulation {
             }
         case .cannotRestore, .foreignCluster, .nodeIDExists, .invalidLimits, .invalidAddress:
             checker.fail("a node starts after a crash", "\(member.host): \(error.summary)")
-        case .noPeersFound, .joinRefused, .cannotBind, .nothingToDo, .removed, .stopped: break
+        case .noPeersFound, .joinRefused, .cannotBind, .cannotBindAdmin, .nothingToDo, .removed, .stopped: break
         }
     }
 

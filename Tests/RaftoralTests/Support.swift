@@ -104,6 +104,13 @@ struct TestNodes: Sendable {
             workflows: workflows)
     }
 
+    func start(_ configuration: NodeConfiguration, adminAddress: HostPort? = nil) async throws -> RunningNode {
+        try await RunningNode.start(
+            configuration, on: loop, disk: disk(), adminAddress: adminAddress,
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            workflows: { SampleWorkflows.register(in: &$0) })
+    }
+
     /// `count` nodes, of which all are voters.
     func cluster(_ count: Int) async throws -> [RunningNode] {
         var nodes = [try await start(bootstrap: true)]

@@ -21,5 +21,8 @@ static inline const char *_Nonnull raftoral_directory_entry_name(const struct di
     return entry->d_name;
 }
 
+/// Makes `uv_metrics_idle_time` count.
+void raftoral_measure_idle_time(uv_loop_t *_Nonnull loop);
+
 /// accept4 for a non-blocking socket that is closed on exec; -1 and errno when there is none.
 int raftoral_accept(int listener, struct sockaddr *_Nonnull address, socklen_t *_Nonnull byte_count);

@@ -34,7 +34,11 @@ public final class GRPCServer {
     public func accept(_ connection: any Connection) {
         guard !isDraining, connections.count < context.limits.connectionCountMax,
             let accepted = try? ServerConnection(connection, server: self)
-        else { return connection.close() }
+        else {
+            context.counters.refusedConnectionCount += 1
+            return connection.close()
+        }
+        context.counters.acceptedConnectionCount += 1
         accepted.place = connections.count
         connections.append(accepted)
         connection.handler = accepted

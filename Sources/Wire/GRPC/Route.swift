@@ -9,7 +9,11 @@ final class Route {
 
     let path: String
     let kind: Kind
+    let metrics = RouteMetrics()
     fileprivate let bytes: [UInt8]
+
+    /// How long a stream lives says nothing of how fast it is.
+    var isUnary: Bool { if case .unary = kind { true } else { false } }
 
     init(path: String, kind: Kind) {
         self.path = path
@@ -40,6 +44,9 @@ final class RouteTable {
         slots = Array(repeating: nil, count: 16)
         count = 0
     }
+
+    /// By their paths.
+    var all: [Route] { slots.compactMap { $0 }.sorted { $0.path < $1.path } }
 
     func find(_ path: UnsafeRawBufferPointer) -> Route? { slots[place(of: path)] }
 

@@ -8,6 +8,7 @@ public class ServerCall: HTTP2Stream {
     private let isEncoded: Bool
     final private(set) var answer = ServerAnswer.nothing
     final private var status = GRPCStatus.ok
+    private let startTime: Nanoseconds
 
     /// When the caller stops waiting, by the server's clock.
     public final let deadline: Nanoseconds?
@@ -30,6 +31,8 @@ public class ServerCall: HTTP2Stream {
         captured = headers.pointee.metadata
         isEncoded = headers.pointee.isEncoded
         remoteAddress = connection.remoteAddress
+        startTime = connection.context.clock.now
+        route.metrics.startedCount += 1
         if case .after(let timeout) = headers.pointee.timeout {
             let (sum, overflow) = connection.context.clock.now.addingReportingOverflow(timeout)
             deadline = overflow ? nil : sum
@@ -85,6 +88,7 @@ public class ServerCall: HTTP2Stream {
         let action = answer.finish()
         guard action != .ignore else { return }
         self.status = status
+        route.metrics.ended(status.code, after: context.clock.now - startTime, isTimed: route.isUnary)
         switch action {
         case .trailersOnly: submitTrailersOnly()
         case .trailers: end(with: .trailers)

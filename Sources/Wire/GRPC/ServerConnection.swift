@@ -89,11 +89,13 @@ final class ServerConnection: HTTP2Connection {
     }
 
     private func refuse(_ streamID: Int32, _ isEnd: Bool, _ status: GRPCStatus) {
+        context.counters.refusedRequestCount += 1
         GRPCHeaders.submitTrailersOnly(
             status, Metadata(), Metadata(), to: self, streamID, isPeerDone: isEnd)
     }
 
     private func refuse(_ streamID: Int32, _ isEnd: Bool, _ answer: PlainAnswer.Kind) {
+        context.counters.refusedRequestCount += 1
         let stream = PlainAnswer(context: context)
         add(stream, id: streamID)
         server.openCallCount += 1

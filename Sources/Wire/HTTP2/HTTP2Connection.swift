@@ -123,6 +123,7 @@ class HTTP2Connection: ConnectionHandler {
     final func connectionDidRead(_ bytes: UnsafeRawBufferPointer) {
         guard phase == .handshaking || phase == .open else { return }
         keepalive.progressTime = context.clock.now
+        context.counters.receivedByteCount &+= UInt64(bytes.count)
         isInSession = true
         let result = nghttp2_session_mem_recv(
             session, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count)
@@ -137,6 +138,7 @@ class HTTP2Connection: ConnectionHandler {
     /// A frame that costs work and brings none. Too many, and the peer is told to go.
     final func countUnproductiveFrame() {
         guard !flood.admit(at: context.clock.now) else { return }
+        context.counters.floodCount += 1
         nghttp2_session_terminate_session(session, HTTP2ErrorCode.enhanceYourCalm.rawValue)
     }
 
@@ -232,7 +234,10 @@ class HTTP2Connection: ConnectionHandler {
     private static let writeByteCount = 256 << 10
 
     private final func write(_ output: OutputBuffer) {
-        if output.count > 0 { transport.write(output.bytes) }
+        if output.count > 0 {
+            context.counters.sentByteCount &+= UInt64(output.count)
+            transport.write(output.bytes)
+        }
         output.removeAll()
     }
 

@@ -10,6 +10,8 @@ final class HTTP2Context {
     /// Bytes of received messages that are incomplete or not yet taken by their handlers.
     var inboundByteCount = 0
 
+    var counters = WireCounters()
+
     private var turnRequest: (any TurnRequest)?
     private var unflushed: [HTTP2Connection] = []
     private var postponed: [() -> Void] = []

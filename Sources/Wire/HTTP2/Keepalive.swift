@@ -47,14 +47,18 @@ extension HTTP2Connection: TimerQueueMember {
     func timerFired() {
         let now = context.clock.now
         switch keepalive.wait {
-        case .handshake: abort("no HTTP/2 SETTINGS within the time for the handshake")
+        case .handshake:
+            context.counters.timeoutCount += 1
+            abort("no HTTP/2 SETTINGS within the time for the handshake")
         case .lingering: abort("the peer did not take our last bytes in time")
         // Compared with the PING, not with now: the timer may come late, the peer need not say more than its answer.
         case .ponging where keepalive.progressTime > keepalive.pingTime: startKeepalive()
         case .ponging where transport.bufferedByteCount < keepalive.bufferedByteCount:
             keepalive.progressTime = now
             startKeepalive()
-        case .ponging: abort("keepalive PING not answered in time")
+        case .ponging:
+            context.counters.timeoutCount += 1
+            abort("keepalive PING not answered in time")
         case .quiet where hasProgressed(since: now, within: keepalive.interval): startKeepalive()
         case .quiet where !isKeepaliveWanted: wake(after: keepalive.interval)
         case .quiet:

@@ -57,6 +57,10 @@ let package = Package(
             name: "CMessages", dependencies: ["CProtobuf"], path: "CSystemShims/CMessages"),
         .target(name: "CChecksum", path: "CSystemShims/CChecksum"),
         .systemLibrary(
+            name: "COpenSSL", path: "CSystemShims/COpenSSL", pkgConfig: "openssl",
+            providers: [.apt(["libssl-dev"])]),
+        .target(name: "COpenSSLShims", dependencies: ["COpenSSL"], path: "CSystemShims/COpenSSLShims"),
+        .systemLibrary(
             name: "CMicroHTTPD", path: "CSystemShims/CMicroHTTPD", pkgConfig: "libmicrohttpd",
             providers: [.apt(["libmicrohttpd-dev"])]),
         .target(
@@ -72,7 +76,7 @@ let package = Package(
         module(
             "Wire",
             [
-                "Prelude", "Telemetry", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages",
+                "Prelude", "Telemetry", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages", "COpenSSLShims",
                 collections, heaps,
             ]),
         module("Node", ["Prelude", "Telemetry", "Raft", "Workflow", "Storage", "Wire", logging, collections]),

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import tempfile
 import time
@@ -44,6 +45,10 @@ class Server:
         """Of servers that print the port on which they listen as their first line."""
         self.port = int(self.process.stdout.readline())
         return self
+
+    def listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     @property
     def cpu_seconds(self):
@@ -93,14 +98,18 @@ class Load:
         return self._durations[min(len(self._durations) - 1, int(len(self._durations) * share))] if self._durations else 0
 
 
-def instructions_per_request(command, drive, few=500, many=2500):
+def instructions_per_request(program, drive, few=500, many=2500):
     """By callgrind: what `many` requests take beyond `few`, for each of the difference. `drive(port, count)` asks."""
+    # Debian's valgrind cannot read this compiler's debug information.
+    bare = tempfile.NamedTemporaryFile(prefix="raftoral-bench-", suffix=".program", delete=False)
+    bare.close()
+    subprocess.run(["strip", "--strip-debug", "-o", bare.name, program], check=True)
 
     def total(count):
         log = tempfile.NamedTemporaryFile(prefix="raftoral-bench-", suffix=".callgrind", delete=False)
         log.close()
         server = subprocess.Popen(
-            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log.name}", *map(str, command)],
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log.name}", bare.name],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         try:
             drive(int(server.stdout.readline()), count)
@@ -113,7 +122,10 @@ def instructions_per_request(command, drive, few=500, many=2500):
         assert collected, "callgrind did not say how many instructions it counted"
         return int(collected[1])
 
-    return (total(many) - total(few)) / (many - few)
+    try:
+        return (total(many) - total(few)) / (many - few)
+    finally:
+        os.unlink(bare.name)
 
 
 def table(header, rows):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from measure import ROOT, Load, Server, body, field, frame, instructions_per_request, table
+from measure import ROOT, Load, Server, body, field, frame, instructions_per_request, table, wait_until
 
 SECONDS = int(os.environ.get("RAFTORAL_BENCH_SECONDS", "4"))
 ROUNDS = int(os.environ.get("RAFTORAL_BENCH_ROUNDS", "2"))
@@ -32,6 +32,7 @@ class Peer:
         if self.is_grpc:
             return server.read_port()
         server.port = int(self.command[-1])
+        wait_until(f"{self.name} listens", server.listens)
         return server
 
     def measure(self, setting, data):
@@ -115,7 +116,7 @@ def instructions():
     def drive(port, count):
         Load(f"http://127.0.0.1:{port}/bench.Echo/Unary", 10, 10, requests=count, data=data)
 
-    print(f"Instructions per request, -c 10 -m 10: {instructions_per_request([OURS], drive):,.0f}")
+    print(f"Instructions per request, -c 10 -m 10: {instructions_per_request(OURS, drive):,.0f}")
 
 
 with tempfile.TemporaryDirectory() as directory:

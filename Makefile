@@ -46,8 +46,10 @@ test-tsan: deps ## the test suite under the thread sanitizer
 simulate: deps ## the real node over fake time, network and disks: COUNT seeds from SEED (default: drawn)
 	@swift run -c $(CONFIGURATION) --quiet raftoral-sim --count $(COUNT) $(if $(SEED),--seed $(SEED))
 
-bench-raft: deps ## proposals to commits over three cores in one process
-	@swift run -c $(CONFIGURATION) --quiet raft-bench
+bench-raft: ## proposals to commits over three cores in one process; instructions and allocations of each
+	@scripts/deps.sh valgrind
+	@$(SWIFT_BUILD) --product raft-bench
+	@scripts/bench-raft.sh .build/$(CONFIGURATION)/raft-bench
 
 deps-bench: ## install and build what bench-wire and bench-cluster compare with
 	@scripts/deps-bench.sh

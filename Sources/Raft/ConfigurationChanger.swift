@@ -100,6 +100,8 @@ package struct ConfigurationChanger {
     private func apply(_ changes: [ConfChangeSingle], to members: inout Members) throws(MembershipError) {
         // Node 0 stands for a change that the application has called off.
         for change in changes where change.node != .none {
+            // Messages to these are work for the storage.
+            if change.node.isLocalThread { throw .inconsistent("node id \(change.node) is reserved") }
             switch change.kind {
             case .addVoter: makeVoter(change.node, &members)
             case .addLearner: makeLearner(change.node, &members)

@@ -80,23 +80,29 @@ public struct Message: Equatable, Sendable {
     /// Rejected append: the sender's guess of the last entry that may match, of term `logTerm`.
     public var rejectHint: LogIndex
     public var entries: [Entry]
-    /// Vote: why. Rejected vote: index and term of the last committed entry. Heartbeat: the last pending read, echoed.
-    /// Read: the reader's name for it.
-    public var context: [UInt8]
     /// Storage messages only: to be delivered when the work is done.
     public var responses: [Message]
-    // Boxed: few messages carry one, and every message is copied often.
-    var boxedSnapshot: SnapshotBox?
+    // Boxed: few messages carry them, and every message is copied often.
+    private var rareFields: RareFields?
+
+    /// Vote: why. Rejected vote: index and term of the last committed entry. Heartbeat: the last pending read, echoed.
+    /// Read: the reader's name for it.
+    public var context: [UInt8] {
+        get { rareFields?.context ?? [] }
+        set { rareFields = .unlessEmpty(newValue, boxedSnapshot) }
+    }
 
     public var snapshot: Snapshot? {
         get { boxedSnapshot?.value }
-        set { boxedSnapshot = newValue.map(SnapshotBox.init) }
+        set { rareFields = .unlessEmpty(context, newValue.map(SnapshotBox.init)) }
     }
+
+    var boxedSnapshot: SnapshotBox? { rareFields?.snapshot }
 
     public init(
         kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
         index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
-        reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8] = [], responses: [Message] = []
+        reject: Bool = false, rejectHint: LogIndex = 0, responses: [Message] = []
     ) {
         self.kind = kind
         self.to = to
@@ -109,26 +115,61 @@ public struct Message: Equatable, Sendable {
         self.vote = vote
         self.reject = reject
         self.rejectHint = rejectHint
-        self.context = context
         self.responses = responses
     }
 
-    /// As above, with a snapshot; apart, for most messages are made without one.
+    /// As above, with what most messages are made without.
     public init(
         kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
         index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
-        snapshot: Snapshot?, reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8] = [],
+        snapshot: Snapshot? = nil, reject: Bool = false, rejectHint: LogIndex = 0, context: [UInt8],
         responses: [Message] = []
     ) {
         self.init(
             kind: kind, to: to, from: from, term: term, logTerm: logTerm, index: index, entries: entries,
-            commit: commit, vote: vote, reject: reject, rejectHint: rejectHint, context: context,
+            commit: commit, vote: vote, reject: reject, rejectHint: rejectHint, responses: responses)
+        rareFields = .unlessEmpty(context, snapshot.map(SnapshotBox.init))
+    }
+
+    public init(
+        kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
+        index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
+        snapshot: Snapshot?, reject: Bool = false, rejectHint: LogIndex = 0, responses: [Message] = []
+    ) {
+        self.init(
+            kind: kind, to: to, from: from, term: term, logTerm: logTerm, index: index, entries: entries,
+            commit: commit, vote: vote, snapshot: snapshot, reject: reject, rejectHint: rejectHint, context: [],
             responses: responses)
-        self.snapshot = snapshot
+    }
+
+    func with(_ snapshot: SnapshotBox) -> Message {
+        var message = self
+        message.rareFields = .unlessEmpty(context, snapshot)
+        return message
     }
 
     /// The hard state that a storage append message carries; empty when it carries none.
     public var hardState: HardState { HardState(term: term, vote: vote, commit: commit) }
+}
+
+/// What only a few kinds of messages carry.
+private final class RareFields: Sendable, Equatable {
+    let context: [UInt8]
+    let snapshot: SnapshotBox?
+
+    private init(_ context: [UInt8], _ snapshot: SnapshotBox?) {
+        self.context = context
+        self.snapshot = snapshot
+    }
+
+    /// Nothing when both are empty, so that equal messages are equal.
+    static func unlessEmpty(_ context: [UInt8], _ snapshot: SnapshotBox?) -> RareFields? {
+        context.isEmpty && snapshot == nil ? nil : RareFields(context, snapshot)
+    }
+
+    static func == (left: RareFields, right: RareFields) -> Bool {
+        left === right || left.context == right.context && left.snapshot == right.snapshot
+    }
 }
 
 final class SnapshotBox: Sendable, Equatable {

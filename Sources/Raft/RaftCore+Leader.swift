@@ -52,7 +52,7 @@ extension RaftCore {
 
     // MARK: Proposals
 
-    mutating func propose(_ proposed: [Entry]) throws(RaftError) {
+    mutating func propose(_ entries: consuming [Entry]) throws(RaftError) {
         // A leader that was removed serves on until its successor is found, but takes nothing new; nor does one that is
         // about to hand over.
         if !members.progress.contains(id) { throw .proposalDropped }
@@ -60,7 +60,6 @@ extension RaftCore {
             note(.proposalDropped(.transferring(leadership.transferee), term))
             throw .proposalDropped
         }
-        var entries = proposed
         for place in entries.indices where entries[place].kind.isConfChange {
             try admitConfChange(&entries[place], at: log.lastIndex + UInt64(place) + 1)
         }
@@ -86,8 +85,8 @@ extension RaftCore {
     }
 
     /// Appends entries of the own term, unless the uncommitted tail is too large.
-    mutating func append(_ proposed: [Entry]) -> Bool {
-        let byteCount = proposed.payloadByteCount
+    mutating func append(_ entries: consuming [Entry]) -> Bool {
+        let byteCount = entries.payloadByteCount
         let tail = leadership.uncommittedByteCount
         if tail > 0 && byteCount > 0 && tail + byteCount > configuration.uncommittedByteCountMax {
             note(.proposalDropped(.tailTooLarge, term))
@@ -95,13 +94,12 @@ extension RaftCore {
         }
         leadership.uncommittedByteCount = tail + byteCount
 
-        var entries = proposed
         let first = log.lastIndex + 1
         for place in entries.indices {
             entries[place].term = term
             entries[place].index = first + UInt64(place)
         }
-        log.append(entries[...])
+        log.append(entries)
         // The own acknowledgement counts once the entries are durable.
         send(Message(kind: .appendResponse, to: id, index: log.lastIndex))
         return true

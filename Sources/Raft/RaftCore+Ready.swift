@@ -15,7 +15,7 @@ extension RaftCore {
     mutating func ready() -> Ready {
         invariant(!isAdvancePending, "advance() comes between two ready()")
         var ready = Ready()
-        ready.entries = log.unstable.nextEntries()
+        ready.entries = log.nextUnstableEntries()
         ready.committedEntries = log.nextCommittedEntries(allowUnstable: mayApplyUnstable)
         let snapshot = log.unstable.nextSnapshot
         ready.snapshot = snapshot?.value
@@ -73,18 +73,9 @@ extension RaftCore {
     }
 
     private mutating func addStorageMessages(to ready: inout Ready, _ snapshot: SnapshotBox?) {
+        if ready.messages.isEmpty { ready.messages.reserveCapacity(2) }
         if !ready.entries.isEmpty || ready.hardState != nil || snapshot != nil || !messagesAfterAppend.isEmpty {
-            // An absent hard state is all zeros, so that who writes it can tell.
-            let hardState = ready.hardState ?? HardState()
-            var message = Message(
-                kind: .storageAppend, to: .localAppendThread, from: id, term: hardState.term, entries: ready.entries,
-                commit: hardState.commit, vote: hardState.vote)
-            message.boxedSnapshot = snapshot
-            // The confirmation comes after the leader's acknowledgement of itself, which can then look up the entries
-            // where they are fastest to find, in the unstable log.
-            swap(&message.responses, &messagesAfterAppend)
-            if needsConfirmation(snapshot) { message.responses.append(storageAppendResponse(snapshot)) }
-            ready.messages.append(message)
+            ready.messages.append(storageAppend(ready.entries, ready.hardState, snapshot))
         }
         if !ready.committedEntries.isEmpty {
             ready.messages.append(
@@ -92,6 +83,27 @@ extension RaftCore {
                     kind: .storageApply, to: .localApplyThread, from: id, entries: ready.committedEntries,
                     responses: [storageApplyResponse(ready.committedEntries)]))
         }
+    }
+
+    private mutating func storageAppend(
+        _ entries: [Entry], _ changed: HardState?, _ snapshot: SnapshotBox?
+    ) -> Message {
+        // The confirmation comes after the leader's acknowledgement of itself, which can then look up the entries where
+        // they are fastest to find, in the unstable log.
+        if needsConfirmation(snapshot) { messagesAfterAppend.append(storageAppendResponse(snapshot)) }
+        // An absent hard state is all zeros, so that who writes it can tell.
+        let hardState = changed ?? HardState()
+        let message = Message(
+            kind: .storageAppend, to: .localAppendThread, from: id, term: hardState.term, entries: entries,
+            commit: hardState.commit, vote: hardState.vote, responses: takeMessagesAfterAppend())
+        if let snapshot { return message.with(snapshot) }
+        return message
+    }
+
+    private mutating func takeMessagesAfterAppend() -> [Message] {
+        var taken: [Message] = []
+        swap(&taken, &messagesAfterAppend)
+        return taken
     }
 
     private func needsConfirmation(_ snapshot: SnapshotBox?) -> Bool { !log.unstable.isEmpty || snapshot != nil }
@@ -103,13 +115,11 @@ extension RaftCore {
     /// of the log goes along, and a new one with every `Ready` for as long as there are unconfirmed entries: once a
     /// later term's `Ready` is out, only its own confirmation, which comes after all writes before it, counts.
     private func storageAppendResponse(_ snapshot: SnapshotBox?) -> Message {
-        var message = Message(kind: .storageAppendResponse, to: id, from: .localAppendThread, term: term)
-        message.boxedSnapshot = snapshot
-        if !log.unstable.isEmpty {
-            let last = log.lastPosition
-            message.index = last.index
-            message.logTerm = last.term
-        }
+        let last = log.unstable.isEmpty ? LogPosition(term: 0, index: 0) : log.lastPosition
+        let message = Message(
+            kind: .storageAppendResponse, to: id, from: .localAppendThread, term: term, logTerm: last.term,
+            index: last.index)
+        if let snapshot { return message.with(snapshot) }
         return message
     }
 

@@ -18,6 +18,12 @@ extension RaftCore {
         try receive(message)
     }
 
+    /// Handles a proposal of this node: as a message of it would be, but a leader takes the entries as they are.
+    mutating func receiveOwnProposal(_ entries: consuming [Entry]) throws(RaftError) {
+        if role == .leader && !entries.isEmpty { return try propose(entries) }
+        try step(Message(kind: .propose, from: id, entries: entries))
+    }
+
     /// Handles one message. The term comes first (Raft §5.1), and then it is the role's turn.
     mutating func step(_ message: Message) throws(RaftError) {
         let isOwn = message.from == id || message.from.isLocalThread

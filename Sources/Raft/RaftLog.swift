@@ -16,6 +16,12 @@ package struct RaftLog: ~Copyable {
     private var applyingByteCount: UInt64 = 0
     private var isApplyingPaused = false
 
+    /// The entries of the last append, which are the end of the log, as the one array that they came in: handed out as
+    /// it is, to each follower, to the storage, and to be applied. Empty when it was too large to be kept.
+    private var newest: [Entry] = []
+    private var newestByteCount: UInt64 = 0
+    private static let newestByteCountMax: UInt64 = 256 << 10
+
     init(storage: any RaftStorage, applyingByteCountMax: UInt64) {
         self.storage = storage
         self.applyingByteCountMax = applyingByteCountMax
@@ -87,17 +93,28 @@ package struct RaftLog: ~Copyable {
                 conflict = Conflict(
                     index: index, existing: termOrZero(at: index), replacing: entries[fresh].term)
             }
-            truncation = append(entries[fresh...])
+            truncation = append(entries, from: fresh)
         }
         commit(to: min(leaderCommit, last))
         return .accepted(lastIndex: last, conflict: conflict, truncation: truncation)
     }
 
+    /// Appends the entries from position `start` of the array on.
     @discardableResult
-    mutating func append(_ entries: ArraySlice<Entry>) -> UnstableLog.Truncation {
-        guard let first = entries.first else { return .none }
-        invariant(first.index > committed, "no committed entry is replaced")
-        return unstable.truncateAndAppend(entries)
+    mutating func append(_ entries: [Entry], from start: Int = 0) -> UnstableLog.Truncation {
+        guard start < entries.count else { return .none }
+        invariant(entries[start].index > committed, "no committed entry is replaced")
+        newestByteCount = start == 0 ? entries.byteCount : .max
+        newest = newestByteCount <= RaftLog.newestByteCountMax ? entries : []
+        return unstable.truncateAndAppend(entries[start...])
+    }
+
+    /// The newest entries as one array, if they are exactly those of `low..<high` and fit.
+    private func newest(_ low: LogIndex, _ high: LogIndex, byteCountMax: UInt64) -> [Entry]? {
+        guard let first = newest.first, first.index == low, low + UInt64(newest.count) == high,
+            newestByteCount <= byteCountMax
+        else { return nil }
+        return newest
     }
 
     /// The last entry at or before `index` whose term is not above `term`: behind it, this log and one that has `term`
@@ -204,6 +221,7 @@ package struct RaftLog: ~Copyable {
         _ low: LogIndex, _ high: LogIndex, byteCountMax: UInt64
     ) throws(RaftStorageError) -> [Entry] {
         if low < firstIndex { throw .compacted }
+        if let entries = newest(low, high, byteCountMax: byteCountMax) { return entries }
         let offset = unstable.offset
         if low >= offset { return unstable.slice(low, high, byteCountMax: byteCountMax) }
         let cut = min(high, offset)
@@ -225,6 +243,12 @@ package struct RaftLog: ~Copyable {
 
     // MARK: Stability
 
+    /// What is to be written next.
+    func nextUnstableEntries() -> [Entry] {
+        guard unstable.hasNextEntries else { return [] }
+        return newest(unstable.offsetInProgress, unstable.end, byteCountMax: .max) ?? unstable.nextEntries()
+    }
+
     mutating func acceptUnstable() { unstable.acceptInProgress() }
     mutating func stableTo(_ position: LogPosition) -> UnstableLog.StableOutcome { unstable.stableTo(position) }
     mutating func stableSnapshotTo(_ index: LogIndex) { unstable.stableSnapshotTo(index) }
@@ -232,6 +256,7 @@ package struct RaftLog: ~Copyable {
     /// Replaces the whole log by a snapshot, which still has to be written.
     mutating func restore(_ snapshot: Snapshot) {
         committed = snapshot.metadata.index
+        newest = []
         unstable.restore(snapshot)
     }
 }

@@ -24,6 +24,8 @@ package struct UnstableLog: ~Copyable {
     }
 
     package var count: Int { entries.count }
+    /// The index behind the last entry.
+    var end: LogIndex { offset + UInt64(entries.count) }
     var isEmpty: Bool { entries.isEmpty }
 
     var hasSnapshot: Bool { boxedSnapshot != nil }
@@ -58,7 +60,7 @@ package struct UnstableLog: ~Copyable {
 
     /// All that is here has been handed out.
     mutating func acceptInProgress() {
-        offsetInProgress = offset + UInt64(entries.count)
+        offsetInProgress = end
         if hasSnapshot { isSnapshotInProgress = true }
     }
 
@@ -114,7 +116,7 @@ package struct UnstableLog: ~Copyable {
     /// Appends entries, replacing what is there from where they begin. They leave no gap.
     mutating func truncateAndAppend(_ fresh: ArraySlice<Entry>) -> Truncation {
         guard let from = fresh.first?.index else { return .none }
-        let end = offset + UInt64(entries.count)
+        let end = end
         invariant(from <= end, "appended entries leave no gap")
         if from == end {
             entries.append(contentsOf: fresh)

@@ -6,13 +6,26 @@ import Raft
 /// at once. What remains is what the core itself costs.
 ///
 /// `raft-bench [SECONDS [BATCH…]]` prints committed and applied entries per second of one core, for several batch
-/// sizes: each batch is one proposal that goes the whole way before the next.
+/// sizes: each batch is one proposal that goes the whole way before the next. `raft-bench --proposals N BATCH` makes N
+/// proposals and prints nothing, for `scripts/bench-raft.sh` to count instructions and allocations.
 @main
 struct RaftBenchmark {
     static func main() throws {
-        let seconds = CommandLine.arguments.dropFirst().first.flatMap(Double.init) ?? 2
+        let arguments = CommandLine.arguments.dropFirst()
+        if arguments.first == "--proposals" {
+            let numbers = arguments.dropFirst().compactMap { Int($0) }
+            guard numbers.count == 2, numbers.allSatisfy({ $0 > 0 }) else {
+                print("usage: raft-bench [SECONDS [BATCH…]] | raft-bench --proposals N BATCH")
+                exit(2)
+            }
+            let bench = try BenchCluster(nodeCount: 3)
+            try bench.elect()
+            try bench.run(batchCount: numbers[1], proposalCount: numbers[0])
+            return
+        }
+        let seconds = arguments.first.flatMap(Double.init) ?? 2
         print("entries of 256 bytes, 3 nodes, asynchronous storage writes")
-        let named = CommandLine.arguments.dropFirst(2).compactMap { Int($0) }.filter { $0 > 0 }
+        let named = arguments.dropFirst().compactMap { Int($0) }.filter { $0 > 0 }
         for batchCount in named.isEmpty ? [1, 8, 64, 256] : named {
             let bench = try BenchCluster(nodeCount: 3)
             try bench.elect()
@@ -71,14 +84,16 @@ final class BenchCluster {
 
     func run(batchCount: Int, seconds: Double) throws {
         let end = now() + seconds
-        while now() < end {
-            for _ in 0..<64 {
-                // A fresh buffer each, as a decoded request would be.
-                let batch = (0..<batchCount).map { _ in [UInt8](repeating: 7, count: 256) }
-                try nodes[0].propose(batch)
-                try settle()
-            }
-            try compact()
+        while now() < end { try run(batchCount: batchCount, proposalCount: 64) }
+    }
+
+    func run(batchCount: Int, proposalCount: Int) throws {
+        for count in 1...proposalCount {
+            // A fresh buffer each, as a decoded request would be.
+            let batch = (0..<batchCount).map { _ in [UInt8](repeating: 7, count: 256) }
+            try nodes[0].propose(batch)
+            try settle()
+            if count % 64 == 0 { try compact() }
         }
     }
 
@@ -88,29 +103,35 @@ final class BenchCluster {
             isBusy = false
             for place in nodes.indices where nodes[place].hasReady {
                 isBusy = true
-                try handle(nodes[place].ready(), of: nodes[place], storages[place])
+                var ready = nodes[place].ready()
+                try handle(&ready.messages, of: nodes[place], storages[place])
             }
         }
     }
 
-    private func handle(_ ready: Ready, of node: RawNode, _ storage: MemoryStorage) throws {
-        for message in ready.messages {
+    // Messages are moved out of their arrays: copying them would be a good part of what is measured.
+    private func handle(_ messages: inout [Message], of node: RawNode, _ storage: MemoryStorage) throws {
+        var message = Message(kind: .hup)
+        for place in messages.indices {
+            swap(&message, &messages[place])
             switch message.to {
             case .localAppendThread:
                 if !message.hardState.isEmpty { storage.setHardState(message.hardState) }
                 storage.append(message.entries)
-                try respond(message.responses, from: node)
+                try respond(&message.responses, from: node)
             case .localApplyThread:
                 if node === nodes[0] { appliedCount += message.entries.count }
-                try respond(message.responses, from: node)
+                try respond(&message.responses, from: node)
             default:
                 try nodes[Int(message.to.rawValue) - 1].stepFromPeer(message)
             }
         }
     }
 
-    private func respond(_ responses: [Message], from node: RawNode) throws {
-        for response in responses {
+    private func respond(_ responses: inout [Message], from node: RawNode) throws {
+        var response = Message(kind: .hup)
+        for place in responses.indices {
+            swap(&response, &responses[place])
             if response.to == node.id {
                 try node.step(response)
             } else {

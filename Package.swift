@@ -13,10 +13,10 @@ func module(_ name: String, path: String? = nil, _ dependencies: [Target.Depende
     .target(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
 }
 
-func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+func tests(of name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
     .testTarget(
         name: name + "Tests", dependencies: [.byName(name: name)] + dependencies,
-        path: "Tests/\(name)Tests", swiftSettings: strict)
+        path: "Tests/\(name)Tests", exclude: exclude, swiftSettings: strict)
 }
 
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -123,8 +123,8 @@ let package = Package(
             path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),
-        tests(of: "Telemetry", ["Prelude"]),
-        tests(of: "Raft", ["Prelude", "RaftTrace"]),
+tests(of: "Telemetry", ["Prelude"]),
+        tests(of: "Raft", ["Prelude", "RaftTrace"], exclude: ["Traces"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),
         tests(of: "Wire", ["Prelude", "CNGHTTP2"]),

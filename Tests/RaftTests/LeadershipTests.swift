@@ -147,6 +147,19 @@ final class LeadershipTests: XCTestCase {
         }
     }
 
+    func test_dissertation_6_4_1_leaseAnswersWithoutARound() throws {
+        let cluster = try SmallCluster(3) {
+            $0.readOnlyOption = .leaseBased
+            $0.checkQuorum = true
+        }
+        try cluster.elect(1)
+        cluster[1].readIndex(context: [7])
+        // Nothing was sent or heard since.
+        let ready = cluster[1].ready()
+        XCTAssertEqual(ready.readStates, [ReadState(index: cluster[1].commitIndex, context: [7])])
+        XCTAssertEqual(ready.messages, [])
+    }
+
     func testReadIsAnsweredWhenTheLeaderIsLeftAlone() throws {
         let cluster = try SmallCluster(2)
         try cluster.elect(1)

@@ -111,6 +111,19 @@ final class MembershipTests: XCTestCase {
         for state in states { XCTAssertThrowsError(try changer(Members()).restore(state), "\(state)") }
     }
 
+    /// Messages to them would be taken for work of the storage.
+    func testStorageThreadsCannotBecomeMembers() throws {
+        for id in [NodeID.localAppendThread, .localApplyThread] {
+            for kind in [ConfChangeSingle.Kind.addVoter, .addLearner] {
+                let single = ConfChangeSingle(kind: kind, node: id)
+                let members = try changer(Members()).restore(ConfState(voters: [1]))
+                XCTAssertThrowsError(try changer(members).simple([single]))
+                XCTAssertThrowsError(try changer(members).enterJoint(autoLeave: true, [single]))
+            }
+            XCTAssertThrowsError(try changer(Members()).restore(ConfState(voters: [1, id])))
+        }
+    }
+
     func testChangeSurvivesEncoding() throws {
         for _ in 0..<500 {
             let change = ConfChange(

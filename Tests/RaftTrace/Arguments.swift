@@ -13,7 +13,9 @@ extension Directive {
     var words: [String] { arguments.filter(\.values.isEmpty).map(\.key) }
 
     /// The values of all arguments of this name.
-    func values(_ key: String) -> [String] { arguments.filter { $0.key == key }.flatMap(\.values) }
+    func values(_ key: String) -> [String] {
+        arguments.filter { $0.key == key }.flatMap(\.values).filter { !$0.isEmpty }
+    }
 
     func value(_ key: String) -> String? { values(key).last }
 
@@ -28,7 +30,7 @@ extension Directive {
         }
     }
 
-    func ids(_ key: String) throws -> [NodeID] { try values(key).map { NodeID(try parseNumber($0)) } }
+    func ids(_ key: String) throws -> [NodeID] { try values(key).map(parseID) }
 
     /// The bare words as numbers.
     func numbers() throws -> [UInt64] { try words.map(parseNumber) }
@@ -57,6 +59,13 @@ func parseChanges(_ input: String) throws -> [ConfChangeSingle] {
         case "u": kind = .update
         default: throw TraceError("unknown input: \(word)")
         }
-        return ConfChangeSingle(kind: kind, node: NodeID(try parseNumber(String(word.dropFirst()))))
+        return ConfChangeSingle(kind: kind, node: try parseID(String(word.dropFirst())))
     }
+}
+
+/// A node, not one of the two names that stand for the storage.
+func parseID(_ text: String) throws -> NodeID {
+    let id = NodeID(try parseNumber(text))
+    if id.isLocalThread { throw TraceError("\(text) is no node") }
+    return id
 }

@@ -64,7 +64,7 @@ extension InteractionEnvironment {
             kind = MessageKind.allCases.first { $0.text == name }
             if kind == nil { throw TraceError("unknown message type \(name)") }
         }
-        let recipients = try directive.numbers().map { NodeID($0) }
+        let recipients = try directive.words.map(parseID)
         let dropped = try directive.ids("drop")
         if let both = dropped.first(where: recipients.contains) {
             throw TraceError("can't both deliver and drop msgs to \(both)")
@@ -72,8 +72,8 @@ extension InteractionEnvironment {
         // In the order of the arguments.
         var count = 0
         for argument in directive.arguments where argument.values.isEmpty || argument.key == "drop" {
-            for text in argument.values.isEmpty ? [argument.key] : argument.values {
-                let id = NodeID(try parseNumber(text))
+            for text in argument.values.isEmpty ? [argument.key] : argument.values where !text.isEmpty {
+                let id = try parseID(text)
                 count += try deliver(to: id, kind: kind, isDropping: argument.key == "drop")
             }
         }

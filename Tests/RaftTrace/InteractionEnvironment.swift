@@ -19,7 +19,26 @@ final class InteractionEnvironment: TraceEnvironment {
         return output.text.isEmpty ? "ok" : output.text
     }
 
+    /// Lines after the first are further commands, but for those of a configuration change, which are its operations.
     private func carryOut(_ directive: Directive) throws {
+        try carryOutFirst(directive)
+        if directive.command == "propose-conf-change" { return }
+        for line in directive.input.split(separator: "\n") {
+            let parsed: (command: String, arguments: [Directive.Argument])
+            do {
+                parsed = try TraceFile.parse(String(line).trimmed, at: directive.line)
+            } catch {
+                throw TraceError(error.reason)
+            }
+            var further = directive
+            further.command = parsed.command
+            further.arguments = parsed.arguments
+            further.input = ""
+            try carryOutFirst(further)
+        }
+    }
+
+    private func carryOutFirst(_ directive: Directive) throws {
         switch directive.command {
         case "_breakpoint": break
         case "add-nodes": try addNodes(directive)
@@ -73,6 +92,7 @@ final class InteractionEnvironment: TraceEnvironment {
         let isRestored = snapshot != Snapshot()
         if isRestored {
             if snapshot.metadata.index <= 1 { throw TraceError("index must be specified as > 1 due to bootstrap") }
+            if snapshot.metadata.index.rawValue > 1 << 62 { throw TraceError("index is too large") }
             snapshot.metadata.term = 1
         }
         for _ in 0..<count {
@@ -91,7 +111,8 @@ final class InteractionEnvironment: TraceEnvironment {
         if let inflight = try directive.number("inflight") {
             configuration.inflightMessageCountMax = Int(clamping: inflight)
         }
-        if let byteCount = try directive.number("max-committed-size-per-ready") {
+        // 0 stands for the default.
+        if let byteCount = try directive.number("max-committed-size-per-ready"), byteCount > 0 {
             configuration.committedByteCountPerReadyMax = byteCount
         }
         configuration.asyncStorageWrites = try directive.flag("async-storage-writes") ?? false
@@ -119,10 +140,10 @@ final class InteractionEnvironment: TraceEnvironment {
     }
 
     private func transferLeadership(_ directive: Directive) throws {
-        guard let from = try directive.number("from"), let to = try directive.number("to"), to > 0 else {
+        guard let from = try directive.number("from"), let to = try directive.ids("to").last, to != .none else {
             throw TraceError("transfer-leadership needs from and to")
         }
-        try node(from).raw.transferLeadership(to: NodeID(to))
+        try node(from).raw.transferLeadership(to: to)
     }
 
     private func reportUnreachable(_ directive: Directive) throws {
@@ -173,6 +194,9 @@ final class InteractionEnvironment: TraceEnvironment {
         let numbers = try directive.numbers()
         guard numbers.count == 2 else { throw TraceError("compact needs a node and an index") }
         let node = try node(numbers[0])
+        if numbers[1] > node.raw.appliedIndex.rawValue {
+            throw TraceError("entries up to \(numbers[1]) are not applied, only up to \(node.raw.appliedIndex)")
+        }
         try node.storage.memory.compact(to: LogIndex(numbers[1]))
         try printLog(of: node)
     }

@@ -2,7 +2,7 @@
 public struct Directive: Equatable, Sendable {
     public struct Argument: Equatable, Sendable {
         public var key: String
-        /// Empty for a bare word.
+        /// Empty for a bare word; one empty value for `key=` and `key=()`.
         public var values: [String]
     }
 
@@ -16,12 +16,19 @@ public struct Directive: Equatable, Sendable {
     public var expectedLine: Int
 }
 
+/// Why a file cannot be run at all.
+public struct TraceSyntaxError: Error, Equatable, Sendable {
+    /// From 1.
+    public var line: Int
+    public var reason: String
+}
+
 /// The data-driven format: `command arguments`, input lines, `----`, expected output up to a blank line or, fenced by
 /// doubled `----`, with blank lines in it. `#` begins a comment line between directives.
 public struct TraceFile: Sendable {
     public var directives: [Directive] = []
 
-    public init(parsing text: String) {
+    public init(parsing text: String) throws(TraceSyntaxError) {
         var lines = LineReader(text)
         while let line = lines.next() {
             var command = line.trimmed
@@ -30,11 +37,13 @@ public struct TraceFile: Sendable {
             while command.hasSuffix("\\"), let more = lines.next() {
                 command = command.dropLast() + " " + more.trimmed
             }
-            directives.append(TraceFile.directive(command, at: number, &lines))
+            directives.append(try TraceFile.directive(command, at: number, &lines))
         }
     }
 
-    private static func directive(_ command: String, at number: Int, _ lines: inout LineReader) -> Directive {
+    private static func directive(
+        _ command: String, at number: Int, _ lines: inout LineReader
+    ) throws(TraceSyntaxError) -> Directive {
         var input: [String] = []
         var isSeparated = false
         while let line = lines.next() {
@@ -42,28 +51,41 @@ public struct TraceFile: Sendable {
             if isSeparated { break }
             input.append(line)
         }
-        let words = words(of: command)
+        if !isSeparated { throw TraceSyntaxError(line: number, reason: "no ---- follows this directive") }
+        let (name, arguments) = try parse(command, at: number)
         var directive = Directive(
-            line: number, command: words[0], arguments: words.dropFirst().map(argument),
+            line: number, command: name, arguments: arguments,
             input: input.joined(separator: "\n").trimmed, expected: "", expectedLine: lines.number + 1)
-        if isSeparated { directive.expected = expected(&lines, &directive.expectedLine) }
+        directive.expected = try expected(&lines, &directive.expectedLine)
         return directive
     }
 
-    private static func expected(_ lines: inout LineReader, _ firstLine: inout Int) -> String {
+    /// A command and its arguments. `line` is for the error.
+    static func parse(
+        _ command: String, at line: Int
+    ) throws(TraceSyntaxError) -> (command: String, arguments: [Directive.Argument]) {
+        guard let words = split(command, at: { $0 == " " || $0 == "\t" }), let name = words.first else {
+            throw TraceSyntaxError(line: line, reason: "parentheses do not match: \(command)")
+        }
+        return (name, words.dropFirst().map(argument))
+    }
+
+    private static func expected(
+        _ lines: inout LineReader, _ firstLine: inout Int
+    ) throws(TraceSyntaxError) -> String {
         var text = ""
         guard var line = lines.next() else { return text }
         if line == "----" {
             firstLine = lines.number + 1
             while let fenced = lines.next() {
                 if fenced == "----" {
-                    guard let second = lines.next(), second != "----" else { break }
+                    guard let second = lines.next(), second != "----" else { return text }
                     text += fenced + "\n" + second + "\n"
                 } else {
                     text += fenced + "\n"
                 }
             }
-            return text
+            throw TraceSyntaxError(line: firstLine, reason: "no doubled ---- ends this output")
         }
         while !line.trimmed.isEmpty {
             text += line + "\n"
@@ -73,23 +95,25 @@ public struct TraceFile: Sendable {
         return text
     }
 
-    /// Split at spaces that are not in parentheses.
-    private static func words(of line: String) -> [String] {
-        var words: [String] = []
-        var word = ""
+    /// The parts between separators that are not in parentheses, without those that are empty. Nil when the parentheses
+    /// do not match.
+    private static func split(_ line: String, at isSeparator: (Character) -> Bool) -> [String]? {
+        var parts: [String] = []
+        var part = ""
         var depth = 0
         for character in line {
             if character == "(" { depth += 1 }
             if character == ")" { depth -= 1 }
-            if character == " " && depth <= 0 {
-                if !word.isEmpty { words.append(word) }
-                word = ""
+            if depth < 0 { return nil }
+            if depth == 0 && isSeparator(character) {
+                if !part.isEmpty { parts.append(part) }
+                part = ""
             } else {
-                word.append(character)
+                part.append(character)
             }
         }
-        if !word.isEmpty { words.append(word) }
-        return words
+        if !part.isEmpty { parts.append(part) }
+        return depth == 0 ? parts : nil
     }
 
     private static func argument(_ word: String) -> Directive.Argument {
@@ -97,8 +121,9 @@ public struct TraceFile: Sendable {
         let key = String(word[..<equals])
         let value = word[word.index(after: equals)...]
         if value.hasPrefix("("), value.hasSuffix(")") {
-            let values = value.dropFirst().dropLast().split(separator: ",").map { String($0).trimmed }
-            return Directive.Argument(key: key, values: values)
+            // What is between these parentheses may hold others.
+            let values = split(String(value.dropFirst().dropLast()), at: { $0 == "," }) ?? []
+            return Directive.Argument(key: key, values: values.isEmpty ? [""] : values.map(\.trimmed))
         }
         return Directive.Argument(key: key, values: [String(value)])
     }
@@ -110,7 +135,7 @@ private struct LineReader {
     private(set) var number = 0
 
     init(_ text: String) {
-        lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        lines = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
     }
 
     mutating func next() -> String? {

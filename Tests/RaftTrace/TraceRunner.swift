@@ -77,7 +77,15 @@ public struct TraceRunner {
         guard let data = FileManager.default.contents(atPath: folder + "/" + file) else {
             throw TraceRunError(description: "cannot read \(file)")
         }
-        let trace = TraceFile(parsing: String(decoding: data, as: UTF8.self))
+        guard let text = String(data: data, encoding: .utf8) else {
+            throw TraceRunError(description: "\(file) is no UTF-8 text")
+        }
+        let trace: TraceFile
+        do {
+            trace = try TraceFile(parsing: text)
+        } catch {
+            throw TraceRunError(description: "\(file):\(error.line): \(error.reason)")
+        }
         if trace.directives.isEmpty { throw TraceRunError(description: "\(file) holds no directives") }
         return trace
     }

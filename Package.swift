@@ -123,7 +123,7 @@ let package = Package(
             path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),
-tests(of: "Telemetry", ["Prelude"]),
+        tests(of: "Telemetry", ["Prelude"]),
         tests(of: "Raft", ["Prelude", "RaftTrace"], exclude: ["Traces"]),
         tests(of: "Workflow"),
         tests(of: "Storage", ["Prelude", "Raft", "Reactor", "StorageTesting", "CChecksum"]),

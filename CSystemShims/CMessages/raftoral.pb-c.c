@@ -2077,7 +2077,7 @@ void   raftoral__transfer_leader_response__free_unpacked
   assert(message->base.descriptor == &raftoral__transfer_leader_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor raftoral__raft_message__field_descriptors[7] =
+static const ProtobufCFieldDescriptor raftoral__raft_message__field_descriptors[8] =
 {
   {
     "raft_message",
@@ -2163,10 +2163,23 @@ static const ProtobufCFieldDescriptor raftoral__raft_message__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "disk",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__RaftMessage, disk),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__raft_message__field_indices_by_name[] = {
   4,   /* field[4] = cluster_id */
   1,   /* field[1] = command */
+  7,   /* field[7] = disk */
   5,   /* field[5] = from_node_id */
   2,   /* field[2] = group_id */
   3,   /* field[3] = origin */
@@ -2176,7 +2189,7 @@ static const unsigned raftoral__raft_message__field_indices_by_name[] = {
 static const ProtobufCIntRange raftoral__raft_message__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor raftoral__raft_message__descriptor =
 {
@@ -2186,7 +2199,7 @@ const ProtobufCMessageDescriptor raftoral__raft_message__descriptor =
   "Raftoral__RaftMessage",
   "raftoral",
   sizeof(Raftoral__RaftMessage),
-  7,
+  8,
   raftoral__raft_message__field_descriptors,
   raftoral__raft_message__field_indices_by_name,
   1,  raftoral__raft_message__number_ranges,

@@ -21,7 +21,7 @@ struct RaftoralCommand: ParsableCommand {
             """,
         version: Version.text,
         subcommands: [
-            ServeCommand.self, WorkflowCommand.self, VariableCommand.self, ClusterCommand.self,
+            ServeCommand.self, WorkflowCommand.self, VariableCommand.self, ClusterCommand.self, LogCommand.self,
         ],
         defaultSubcommand: ServeCommand.self)
 }

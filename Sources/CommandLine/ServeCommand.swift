@@ -35,6 +35,13 @@ struct ServeCommand: ParsableCommand {
     @Option(help: "Seconds to keep asking --peers before giving up.")
     var discoveryTimeout: UInt64 = 30
 
+    @Flag(
+        help: """
+            When the data of this node is damaged: leave the cluster of --peers as the node that it was, drop the data, \
+            and join again under a new id. Sound data is never dropped.
+            """)
+    var repairFromPeers = false
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel: Logger.Level = .info
 
@@ -48,6 +55,9 @@ struct ServeCommand: ParsableCommand {
         if nodeID == 0 { throw ValidationError("--node-id is from 1.") }
         if !(1...86_400).contains(discoveryTimeout) {
             throw ValidationError("--discovery-timeout is from 1 to 86400 seconds.")
+        }
+        if repairFromPeers, peers.addresses.isEmpty {
+            throw ValidationError("--repair-from-peers fetches the data from --peers: name some.")
         }
         if inMemory, dataDir != nil { throw ValidationError("--in-memory keeps no data: leave --data-dir out.") }
     }
@@ -66,10 +76,12 @@ struct ServeCommand: ParsableCommand {
     }
 
     private var configuration: NodeConfiguration {
-        NodeConfiguration(
+        var configuration = NodeConfiguration(
             address: address, dataDirectory: inMemory ? "/data" : dataDirectory, bootstrap: bootstrap,
             peers: peers.addresses, nodeID: nodeID.map { NodeID($0) }, advertisedAddress: advertiseAddress,
             discoveryTimeoutSeconds: discoveryTimeout, hostName: ProcessInfo.processInfo.hostName)
+        configuration.repairsFromPeers = repairFromPeers
+        return configuration
     }
 
     private var dataDirectory: String {

@@ -24,6 +24,15 @@ struct StartReport {
         case .nodeID(let id, let source):
             self.id = id
             return ["   \(Self.text(source)): \(id)"]
+        case .repairing(let reason): return ["✗ \(reason)", "   Fetching the data again from the cluster..."]
+        case .dropping(let id):
+            guard let id else {
+                return [
+                    "✓ Dropping the damaged data. Its node id cannot be read: remove the old member, if there is one, "
+                        + "with 'raftoral cluster remove'"
+                ]
+            }
+            return ["✓ Node \(id) has left the cluster: dropping its damaged data"]
         case .clusterNodes(let count): return ["   Cluster nodes: \(count) total"]
         case .clusterInitialised: return ["✓ Raft cluster initialized"]
         case .listening(let address): return ["✓ gRPC server listening on \(address)"]

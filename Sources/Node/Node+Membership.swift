@@ -12,8 +12,7 @@ extension Node {
         keepOwnAddress()
         forgetFormerMembers(now)
         askWhetherRemoved(now)
-        // A leader whose disk is full takes no commands; one that has room does better.
-        if writes.state == .full { handOverLeadership() }
+        watchDisk(now)
         for group in groups where group.isLeader {
             reconcileConfiguration(of: group, now: now)
         }
@@ -119,6 +118,7 @@ extension Node {
     private func forgetFormerMembers(_ now: Nanoseconds) {
         links.retain(idleFor: .milliseconds(limits.node.ownerFailureMilliseconds)) { isMember($0) }
         lastHeard = lastHeard.filter { isMember($0.key) }
+        disk.peers = disk.peers.filter { isMember($0.key) }
         greetedAddresses = greetedAddresses.filter { isMember($0.key) || inboundStreams[$0.key] != nil }
     }
 

@@ -33,7 +33,7 @@ extension Node {
 
     func handOverLeadership() {
         for group in groups where group.isLeader {
-            guard let heir = group.heir else { continue }
+            guard let heir = group.heir(where: { isFit($0) }) ?? group.heir else { continue }
             group.core.transferLeadership(to: heir)
         }
         requestTurn()
@@ -72,9 +72,12 @@ final class ConditionWaiter {
 
 extension RaftGroup {
     /// The voter that is best fit to lead after this node.
-    var heir: NodeID? {
+    var heir: NodeID? { heir { _ in true } }
+
+    /// The voter that is best fit among those that `isFit` names.
+    func heir(where isFit: (NodeID) -> Bool) -> NodeID? {
         let candidates = core.status.progress.filter {
-            $0.id != core.id && $0.recentActive && configuration.voters.contains($0.id)
+            $0.id != core.id && $0.recentActive && configuration.voters.contains($0.id) && isFit($0.id)
         }
         return candidates.max { ($0.match, $1.id) < ($1.match, $0.id) }?.id
     }

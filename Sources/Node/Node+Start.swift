@@ -91,7 +91,8 @@ private final class NodeStarter {
         self.report = report
         random = SeededRandom(seed: seams.randomSeed)
         do {
-            dataDirectory = try DataDirectory.open(configuration.dataDirectory, disk: seams.disk)
+            dataDirectory = try DataDirectory.open(
+                configuration.dataDirectory, disk: seams.disk, takesDamagedIdentity: configuration.repairsFromPeers)
         } catch {
             throw .storage(error)
         }
@@ -121,14 +122,28 @@ private final class NodeStarter {
 
     func start() async throws(NodeError) -> Node {
         let advertised = configuration.advertised(bound: listener.address)
+        // A repair was interrupted after the cluster had let the node go.
+        if dataDirectory.isRetired { try onStorage { () throws(StorageError) in try dataDirectory.dropData() } }
+        if let damage = dataDirectory.identityDamage { return try await repair(.storage(damage), of: nil, advertised) }
         if let identity = dataDirectory.identity, dataDirectory.holdsNode {
-            let mode = StartMode.resume(bootstrapFlagIgnored: configuration.bootstrap)
-            report(.starting(address: listener.address, mode: mode))
-            try await refuseForeignPeers(identity)
-            report(.nodeID(identity.nodeID, assigned: .own))
-            return try await serve(identity, advertised, try openStorage(), members: nil)
+            do throws(NodeError) {
+                return try await resume(identity, advertised)
+            } catch {
+                guard configuration.repairsFromPeers, error.isDamage else { throw error }
+                return try await repair(error, of: identity, advertised)
+            }
         }
-        return configuration.bootstrap ? try await bootstrap(advertised) : try await join(advertised)
+        if configuration.bootstrap { return try await bootstrap(advertised) }
+        report(.starting(address: listener.address, mode: .join))
+        return try await join(advertised, as: configuration.nodeID)
+    }
+
+    private func resume(_ identity: NodeIdentity, _ advertised: HostPort) async throws(NodeError) -> Node {
+        let mode = StartMode.resume(bootstrapFlagIgnored: configuration.bootstrap)
+        report(.starting(address: listener.address, mode: mode))
+        try await refuseForeignPeers(identity)
+        report(.nodeID(identity.nodeID, assigned: .own))
+        return try await serve(identity, advertised, try openStorage(), members: nil)
     }
 
     /// A node needs no peers to resume. Whoever names some expects their cluster, though, and must not get another one.
@@ -164,7 +179,11 @@ private final class NodeStarter {
     }
 
     private func save(_ identity: NodeIdentity) throws(NodeError) {
-        do { try dataDirectory.saveIdentity(identity) } catch { throw .storage(error) }
+        try onStorage { () throws(StorageError) in try dataDirectory.saveIdentity(identity) }
+    }
+
+    private func onStorage(_ body: () throws(StorageError) -> Void) throws(NodeError) {
+        do { try body() } catch { throw .storage(error) }
     }
 
     // MARK: - Bootstrap
@@ -224,9 +243,24 @@ private final class NodeStarter {
 
     // MARK: - Join
 
-    private func join(_ advertised: HostPort) async throws(NodeError) -> Node {
-        report(.starting(address: listener.address, mode: .join))
+    /// - Parameter id: nil to have one assigned.
+    private func join(_ advertised: HostPort, as id: NodeID?) async throws(NodeError) -> Node {
         let leftover = try openLeftover()
+        let (found, discovery, deadline) = try await discover(advertised)
+        let answer = try await askToJoin(found, advertised, as: id, discovery, deadline: deadline)
+        let identity = NodeIdentity(
+            clusterID: answer.clusterID, nodeID: answer.nodeID, incarnation: 0,
+            advertisedAddress: advertised.description, groups: answer.groupIDs)
+        try save(identity)
+        report(.nodeID(answer.nodeID, assigned: id == nil ? .assigned : .configured))
+        let opened = if let leftover { leftover } else { try openStorage() }
+        return try await serve(identity, advertised, opened, members: answer.members.count)
+    }
+
+    /// Asks the peers until one of them knows a leader, or time is up.
+    private func discover(
+        _ advertised: HostPort
+    ) async throws(NodeError) -> (found: [DiscoveredPeer], discovery: Discovery, deadline: Nanoseconds) {
         let peers = configuration.peers
         report(.discovering(peers: peers))
         let deadline = seams.clock.now + .seconds(configuration.discoveryTimeoutSeconds)
@@ -248,14 +282,7 @@ private final class NodeStarter {
         guard Set(found.map(\.clusterID)).count == 1 else {
             throw .joinRefused(reason: "the peers belong to different clusters")
         }
-        let answer = try await askToJoin(found, advertised, discovery, deadline: deadline)
-        let identity = NodeIdentity(
-            clusterID: answer.clusterID, nodeID: answer.nodeID, incarnation: 0,
-            advertisedAddress: advertised.description, groups: answer.groupIDs)
-        try save(identity)
-        report(.nodeID(answer.nodeID, assigned: configuration.nodeID == nil ? .assigned : .configured))
-        let opened = if let leftover { leftover } else { try openStorage() }
-        return try await serve(identity, advertised, opened, members: answer.members.count)
+        return (found, discovery, deadline)
     }
 
     /// What an interrupted bootstrap has left is the beginning of another cluster. It is refused before anything is
@@ -274,11 +301,25 @@ private final class NodeStarter {
 
     /// Any member puts the request through the log; the leader is asked first, because it is nearest to it.
     private func askToJoin(
-        _ found: [DiscoveredPeer], _ advertised: HostPort, _ discovery: Discovery, deadline: Nanoseconds
+        _ found: [DiscoveredPeer], _ advertised: HostPort, as id: NodeID?, _ discovery: Discovery,
+        deadline: Nanoseconds
     ) async throws(NodeError) -> JoinResponse {
         let request = JoinRequest(
-            address: advertised.description, nodeID: configuration.nodeID ?? .none, requestID: makeToken(),
+            address: advertised.description, nodeID: id ?? .none, requestID: makeToken(),
             highestKnownNodeID: NodeID(nextNodeID(found).rawValue - 1))
+        return try await ask(
+            found, ClusterServicePath.join, request, JoinResponse.self, discovery, deadline: deadline
+        ) { status, target in
+            if status.code == .alreadyExists { return .nodeIDExists(request.nodeID, peer: target.description) }
+            return .joinRefused(reason: status.message)
+        }
+    }
+
+    /// Asks one peer after the other, leaders first, until one answers; what cannot pass by itself is told by `failure`.
+    private func ask<Request: WireMessage, Response: WireMessage>(
+        _ found: [DiscoveredPeer], _ path: String, _ request: Request, _ type: Response.Type, _ discovery: Discovery,
+        deadline: Nanoseconds, failure: (GRPCStatus, HostPort) -> NodeError
+    ) async throws(NodeError) -> Response {
         let leaders = found.filter { $0.role == .leader }.map(\.address) + found.compactMap(\.leaderAddress)
         let targets = leaders + found.map(\.address)
         var attempt = 0
@@ -288,15 +329,75 @@ private final class NodeStarter {
             let client = discovery.client(target)
             defer { client.close() }
             do throws(GRPCStatus) {
-                return try await client.call(ClusterServicePath.join, request, JoinResponse.self, timeout: timeout)
+                return try await client.call(path, request, type, timeout: timeout)
             } catch {
-                if error.code == .alreadyExists { throw .nodeIDExists(request.nodeID, peer: target.description) }
                 let isPassing = [.unavailable, .deadlineExceeded, .resourceExhausted].contains(error.code)
-                guard isPassing, seams.clock.now < deadline else { throw .joinRefused(reason: error.message) }
+                guard isPassing, seams.clock.now < deadline else { throw failure(error, target) }
             }
             attempt += 1
             await discovery.pause(Discovery.firstBackoff)
         }
+    }
+
+    // MARK: - Repair
+
+    /// Leaves the cluster as the node whose data is damaged, drops the data, and joins again as a new member.
+    ///
+    /// What that node had acknowledged may be lost, so it must never acknowledge or vote again: first the cluster lets
+    /// it go, which takes a majority without it, then its identity is given up, and only then is anything dropped.
+    private func repair(
+        _ damage: NodeError, of identity: NodeIdentity?, _ advertised: HostPort
+    ) async throws(NodeError) -> Node {
+        report(.repairing(reason: damage.firstLine))
+        await withCheckedContinuation { continuation in
+            guard let openedLog else { return continuation.resume() }
+            openedLog.close { continuation.resume() }
+        }
+        openedLog = nil
+        let (found, discovery, deadline) = try await discover(advertised)
+        if let identity, let other = found.map(\.clusterID).first(where: { $0 != identity.clusterID }) {
+            throw .foreignCluster(
+                directory: configuration.dataDirectory, node: identity.nodeID, clusterID: identity.clusterID,
+                peersClusterID: other)
+        }
+        var former = identity?.nodeID
+        if former == nil { former = try await memberID(at: advertised, found, discovery, deadline: deadline) }
+        if let former { try await leave(former, found, discovery, deadline: deadline) }
+        report(.dropping(former))
+        try onStorage { () throws(StorageError) in
+            try dataDirectory.retire()
+            try dataDirectory.dropData()
+        }
+        return try await join(advertised, as: nil)
+    }
+
+    private func leave(
+        _ node: NodeID, _ found: [DiscoveredPeer], _ discovery: Discovery, deadline: Nanoseconds
+    ) async throws(NodeError) {
+        var isGone = false
+        do throws(NodeError) {
+            _ = try await ask(
+                found, ClusterServicePath.remove, RemoveRequest(nodeID: node), RemoveResponse.self, discovery,
+                deadline: deadline
+            ) { status, _ in
+                // An earlier attempt was interrupted after this step.
+                isGone = status.code == .notFound
+                return .cannotRepair(reason: status.message)
+            }
+        } catch {
+            guard isGone else { throw error }
+        }
+    }
+
+    /// Who has this node's address in the directory: for when its own identity cannot be read.
+    private func memberID(
+        at advertised: HostPort, _ found: [DiscoveredPeer], _ discovery: Discovery, deadline: Nanoseconds
+    ) async throws(NodeError) -> NodeID? {
+        let status = try await ask(
+            found, ClusterServicePath.status, ClusterStatusRequest(), ClusterStatusResponse.self, discovery,
+            deadline: deadline
+        ) { status, _ in .cannotRepair(reason: status.message) }
+        return status.members.first { $0.address == advertised.description }?.nodeID
     }
 
     // MARK: - Serve

@@ -53,6 +53,7 @@ public final class Node {
     let metrics: NodeMetrics
     private(set) lazy var readiness = Readiness(node: self)
     private(set) lazy var health = HealthService(node: self)
+    var disk = DiskWatch()
     var random: SeededRandom
     var phase = Phase.running
     /// Why the node stopped by itself.
@@ -87,7 +88,8 @@ public final class Node {
         metrics = NodeMetrics()
         writes = WriteQueue(
             log: durableLog, snapshots: snapshotStore, clock: seams.clock, metrics: metrics,
-            byteCountMax: limits.log.batchByteCountMax)
+            byteCountMax: limits.log.batchByteCountMax,
+            fullDiskRetry: .milliseconds(limits.node.fullDiskRetryMilliseconds))
         links = PeerLinks(
             seams: seams, limits: limits, logger: logger,
             greeting: PeerGreeting(clusterID: clusterID, nodeID: id, address: advertisedAddress))
@@ -112,6 +114,8 @@ public final class Node {
         let messages = inbox
         inbox.removeAll(keepingCapacity: true)
         for (group, message) in messages {
+            // Who sent it proposes again, until it hears that there is no room or another one leads.
+            if message.kind == .propose, isDiskFull { continue }
             groups[group]?.step(message, wallMilliseconds: seams.clock.wallMilliseconds)
         }
     }
@@ -175,8 +179,9 @@ public final class Node {
                     ))
             )
         }
-        if writes.state == .full, group.isLeader {
-            return completion(.failure(.diskFull("the disk of node \(id) is full: free some space")))
+        if let full = fullDisk(of: group) {
+            return completion(
+                .failure(.diskFull("the disk of node \(full) is full: free some space, and it goes on by itself")))
         }
         guard group.proposals.count < limits.node.pendingProposalCountMax,
             group.proposals.byteCount + payload.count <= limits.node.pendingProposalByteCountMax
@@ -228,6 +233,7 @@ public final class Node {
         // Work that is under way when a node stops may end after the node is gone.
         writes.onWritten = { [weak self] in self?.noteWritten($0) }
         writes.onFailed = { [weak self] in self?.stop(because: .storage($0)) }
+        writes.onTimed = { [weak self] in self?.noteWrite(took: $0) }
         // Proposals that were dropped for lack of room have their time to be made again; at once would only add to it.
         links.onDropped = { [unowned self] peer in
             metrics.droppedPeerMessageCount += 1
@@ -316,7 +322,7 @@ public final class Node {
             return
         }
         metrics.sent(message.kind)
-        links.send(message, group: group, to: message.to, at: address)
+        links.send(message, group: group, to: message.to, at: address, disk: diskCondition(seams.clock.now))
     }
 
     func address(of node: NodeID) -> HostPort? {

@@ -18,6 +18,9 @@ public struct NodeConfiguration: Sendable {
     /// A directory of this node alone.
     public var dataDirectory: String
     public var discoveryTimeoutSeconds: UInt64
+    /// When the data is damaged: drop it, and fetch it again from the cluster of `peers` as a new member. Data that is
+    /// not damaged is never dropped.
+    public var repairsFromPeers = false
     /// The name by which other machines know this one, for a wildcard bind.
     public var hostName: String
     public var limits: Limits
@@ -59,6 +62,10 @@ public enum StartEvent: Sendable {
     case discovered(DiscoveredPeer)
     case discoveryFailed(peer: HostPort, reason: String)
     case nodeID(NodeID, assigned: NodeIDSource)
+    /// The data is damaged, in the way that `reason` tells, and will be fetched again from the cluster.
+    case repairing(reason: String)
+    /// The cluster has let the node of this id go; its data is dropped now. Nil: its id could not be read.
+    case dropping(NodeID?)
     case clusterNodes(Int)
     case clusterInitialised
     case listening(HostPort)

@@ -14,10 +14,24 @@ public enum NodeError: Error, Sendable {
     /// The data directory holds a node of another cluster than that of the peers.
     case foreignCluster(directory: String, node: NodeID, clusterID: String, peersClusterID: String)
     case cannotRestore(group: GroupID, reason: String)
+    /// The data is damaged, and cannot be fetched again from the cluster. Nothing was dropped.
+    case cannotRepair(reason: String)
     case invalidLimits(LimitViolation)
     case invalidAddress(String)
     case removed(NodeID)
     case stopped
+}
+
+extension NodeError {
+    var firstLine: String { String(description.prefix { $0 != "\n" }) }
+
+    /// What the data directory holds is not what was written there.
+    var isDamage: Bool {
+        switch self {
+        case .storage(.damaged), .cannotRestore: true
+        default: false
+        }
+    }
 }
 
 extension NodeError: CustomStringConvertible {
@@ -69,9 +83,15 @@ extension NodeError: CustomStringConvertible {
         case .cannotRestore(let group, let reason):
             """
             Cannot restore group \(group) from the data directory: \(reason)
-              • When other nodes hold the data: remove this node from the cluster and join it again with an empty \
-            data directory.
+              • When other nodes hold the data: add --repair-from-peers and --peers, and the node fetches it again \
+            under a new id.
               • Otherwise keep the directory as it is and report this as a bug.
+            """
+        case .cannotRepair(let reason):
+            """
+            Cannot fetch the data again from the cluster: \(reason). Nothing was dropped.
+              • A majority of the cluster's voters has to run without this node: check with 'raftoral cluster status'.
+              • Then try again with the same flags.
             """
         case .invalidLimits(let violation): violation.description
         case .invalidAddress(let text):
@@ -147,8 +167,10 @@ extension StorageError {
         case .damaged(let file, let offset, let reason):
             """
             \(file) is damaged at byte \(offset): \(reason). Nothing was changed.
-              • Check the disk, then restore the data directory from a backup.
-              • Or remove this node from the cluster and join it again with an empty --data-dir.
+              • Check the disk, then add --repair-from-peers and --peers: the node drops its data, and fetches it again \
+            from its cluster under a new id.
+              • Without a cluster that has it: restore a backup into an empty --data-dir.
+              • 'raftoral log verify' and 'raftoral log dump' show what the log holds.
             """
         case .newerVersion(let file, let found, let known):
             """
@@ -165,7 +187,7 @@ extension StorageError {
             \(directory) is not a data directory: it holds \(found) and no identity file.
               • Give an empty directory, or one that a node has used before, as --data-dir.
             """
-        case .tooLarge, .closed: description
+        case .tooLarge, .noLog, .closed: description
         }
     }
 }

@@ -98,7 +98,7 @@ extension Node {
         exposition.gauge("raftoral_node_ready", "1: all groups have a leader and have caught up.", readiness.isReady)
         exposition.gauge(
             "raftoral_members", "Members of the cluster, as far as this node knows.", directory.state.members.count)
-        exposition.gauge("raftoral_disk_full", "1: the log cannot be written for lack of space.", writes.state == .full)
+        exposition.gauge("raftoral_disk_full", "1: commands are refused for lack of space.", isDiskFull)
         exposition.gauge("raftoral_log_segments", "Segment files of the log.", durableLog.segmentCount)
         exposition.gauge("raftoral_peer_streams", "Streams of other nodes that are open here.", inboundStreams.count)
         exposition.gauge("raftoral_waiting_results", "Calls that wait for the end of a run.", resultWaiters.count)

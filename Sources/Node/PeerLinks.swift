@@ -29,10 +29,13 @@ package final class PeerLinks {
         random = SeededRandom(seed: seams.randomSeed ^ 0x5EED_0F11)
     }
 
-    package func send(_ message: Message, group: GroupID, to peer: NodeID, at address: HostPort) {
+    /// `disk`: what the peer is told of this node's disk.
+    package func send(
+        _ message: Message, group: GroupID, to peer: NodeID, at address: HostPort, disk: DiskCondition = .inOrder
+    ) {
         let link = link(to: peer, at: address)
         link.lastSent = seams.clock.now
-        link.send(message, group: group)
+        link.send(message, group: group, disk: disk)
     }
 
     /// Closes connections to nodes that are members no more, unless something was sent to them lately: whoever was
@@ -103,7 +106,7 @@ final class PeerLink {
         self.logger = logger
     }
 
-    func send(_ message: Message, group: GroupID) {
+    func send(_ message: Message, group: GroupID, disk: DiskCondition) {
         let stream = openStream()
         if message.kind == .snapshot {
             queueParts(of: message, group: group)
@@ -112,7 +115,7 @@ final class PeerLink {
         }
         // Raft repeats what matters; a queue without a bound would only make everything late.
         guard !stream.isEnded, stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
-        let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer)
+        let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer, disk: disk)
         isCongested = !stream.send(envelope.encoded())
     }
 
@@ -174,8 +177,9 @@ final class PeerLink {
 }
 
 extension RaftEnvelope {
-    fileprivate init(_ message: PeerMessage, to peer: NodeID) {
-        self.init(raftMessage: message.encoded(), fromNodeID: message.message.from, toNodeID: peer)
+    fileprivate init(_ message: PeerMessage, to peer: NodeID, disk: DiskCondition = .inOrder) {
+        self.init(
+            raftMessage: message.encoded(), fromNodeID: message.message.from, toNodeID: peer, disk: disk.rawValue)
     }
 }
 

@@ -23,7 +23,12 @@ final class WriteQueue {
     private let clock: any Clock
     private let metrics: NodeMetrics
     private let byteCountMax: UInt64
+    private let fullDiskRetry: Nanoseconds
     private(set) var state = State.idle
+    /// When the write under way began.
+    private(set) var writingSince: Nanoseconds?
+    /// A batch found no room, and has not been written since.
+    private(set) var isWaitingForSpace = false
     private var waiting: [Item] = []
     /// Changes of the commit index alone need no write of their own: it is found again after a crash.
     private var lazyHardStates: [GroupID: Item] = [:]
@@ -32,18 +37,24 @@ final class WriteQueue {
     var onWritten: ([Item]) -> Void = { _ in }
     var onFailed: (StorageError) -> Void = { _ in }
 
+    /// How long a write took.
+    var onTimed: (Nanoseconds) -> Void = { _ in }
+
     private var retry: (any ScheduledTimer)?
 
-    static let fullDiskRetry = Nanoseconds.milliseconds(500)
-
+    /// - Parameters:
+    ///   - byteCountMax: of one batch; more than that waits for the next.
+    ///   - fullDiskRetry: after this time a batch that found no room is tried again.
     init(
-        log: DurableLog, snapshots: SnapshotStore, clock: any Clock, metrics: NodeMetrics, byteCountMax: UInt64
+        log: DurableLog, snapshots: SnapshotStore, clock: any Clock, metrics: NodeMetrics, byteCountMax: UInt64,
+        fullDiskRetry: Nanoseconds
     ) {
         self.log = log
         self.snapshots = snapshots
         self.clock = clock
         self.metrics = metrics
         self.byteCountMax = byteCountMax
+        self.fullDiskRetry = fullDiskRetry
     }
 
     /// `previous`: the hard state that is durable or already queued for the group.
@@ -85,6 +96,7 @@ final class WriteQueue {
     }
 
     private func write(_ batch: [Item]) {
+        writingSince = clock.now
         guard let first = batch.first, let snapshot = first.message.snapshot else { return append(batch) }
         // The snapshot file first: once the log says that it restarts after the snapshot, it must be there.
         snapshots.save(first.group, snapshot) { [self] result in
@@ -113,10 +125,18 @@ final class WriteQueue {
     private func finish(_ batch: [Item]) {
         guard state != .failed else { return }
         state = .idle
+        isWaitingForSpace = false
+        noteEnd()
         onWritten(batch)
     }
 
+    private func noteEnd() {
+        if let writingSince { onTimed(clock.now - writingSince) }
+        writingSince = nil
+    }
+
     private func fail(_ error: StorageError, _ batch: [Item]) {
+        noteEnd()
         guard case .noSpace = error, log.failure == nil else {
             state = .failed
             onFailed(error)
@@ -124,7 +144,8 @@ final class WriteQueue {
         }
         guard state != .failed else { return }
         state = .full
-        retry = clock.schedule(after: Self.fullDiskRetry) { [weak self] in
+        isWaitingForSpace = true
+        retry = clock.schedule(after: fullDiskRetry) { [weak self] in
             guard let self, state == .full else { return }
             state = .writing
             write(batch)

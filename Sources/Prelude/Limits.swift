@@ -38,6 +38,9 @@ public struct LogLimits: Sendable {
     public var snapshotByteCountMax: UInt64 = 1 << 30
     /// Segments are filled with zeros ahead of time in pieces of this size.
     public var fillByteCount: UInt64 = 1 << 20
+    /// Once the disk is full, so many zeros are kept for what has been accepted and for votes: commands are refused
+    /// before they are used up.
+    public var reserveByteCount: UInt64 = 1 << 20
 
     public init() {}
 }
@@ -113,6 +116,12 @@ public struct NodeLimits: Sendable {
     /// A silent reset of the leader's connection leads to an election after at most this time.
     public var suspicionMilliseconds: UInt64 = 100
     public var reconcileMilliseconds: UInt64 = 200
+    /// How often a node whose disk is full looks for space.
+    public var fullDiskRetryMilliseconds: UInt64 = 500
+    /// A write under way for this long makes a disk slow: its node leads no group that another one can lead.
+    public var slowWriteMilliseconds: UInt64 = 1_000
+    /// For how long after its last slow write a disk counts as slow.
+    public var slowDiskMemoryMilliseconds: UInt64 = 10_000
     /// Ownership changes of one node that are under way at the same time.
     public var claimBatchCountMax = 1024
     /// Timers that a leader fires at the same time.
@@ -256,6 +265,8 @@ extension Limits {
         try check(
             log.batchByteCountMax + log.recordByteCountMax <= log.segmentByteCount,
             "log.batchByteCountMax + log.recordByteCountMax ≤ log.segmentByteCount")
+        // So much is always filled ahead, as long as the disk has room.
+        try check(log.reserveByteCount <= log.fillByteCount, "log.reserveByteCount ≤ log.fillByteCount")
         try check(
             UInt64(workflow.originWindowCountMax) > UInt64(node.pendingProposalCountMax),
             "workflow.originWindowCountMax > node.pendingProposalCountMax")

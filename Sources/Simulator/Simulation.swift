@@ -291,6 +291,7 @@ final class Simulation {
         limits.log.recordByteCountMax = 32 << 10
         limits.log.batchByteCountMax = 64 << 10
         limits.log.fillByteCount = 32 << 10
+        limits.log.reserveByteCount = 16 << 10
         limits.log.snapshotByteCountMax = 16 << 20
         limits.raft.messageByteCountMax = 16 << 10
         limits.node.snapshotEntryCount = profile.snapshotEntryCount
@@ -331,7 +332,7 @@ final class Simulation {
             }
         case .cannotRestore, .foreignCluster, .nodeIDExists, .invalidLimits, .invalidAddress:
             checker.fail("a node starts after a crash", "\(member.host): \(error.summary)")
-        case .noPeersFound, .joinRefused, .cannotBind, .cannotBindAdmin, .nothingToDo, .removed, .stopped: break
+        case .noPeersFound, .joinRefused, .cannotRepair, .cannotBind, .cannotBindAdmin, .nothingToDo, .removed, .stopped: break
         }
     }
 

@@ -7,18 +7,25 @@ public final class DataDirectory {
     public let path: String
     /// Nil until the node has become a member of a cluster.
     public private(set) var identity: NodeIdentity?
+    /// Why the identity cannot be read, for whoever asked to be told instead of refused.
+    public private(set) var identityDamage: StorageError?
     private let disk: any Disk
     private let lock: any DiskLock
 
     public var logPath: String { filePath(path, "log") }
     public var snapshotsPath: String { filePath(path, "snapshots") }
 
-    private static let lockName = "lock"
+    static let lockName = "lock"
+    /// The directories that hold what a node can fetch again.
+    private static let dataNames = ["log", "snapshots", "state"]
     /// What a directory may hold that no node has made its own yet, a crash on the way there included.
     private static let namesBeforeIdentity: Set<String> = [lockName, IdentityFile.temporaryName, "lost+found"]
 
     /// Creates the directory when it is missing, locks it, and reads the identity in it. Blocks.
-    public static func open(_ path: String, disk: any Disk) throws(StorageError) -> DataDirectory {
+    /// - Parameter takesDamagedIdentity: a damaged identity is no error; `identityDamage` tells of it.
+    public static func open(
+        _ path: String, disk: any Disk, takesDamagedIdentity: Bool = false
+    ) throws(StorageError) -> DataDirectory {
         try onDisk { () throws(DiskError) in try disk.createDurableDirectory(path) }
         // Before the lock leaves a file in what may be somebody else's directory.
         try refuseForeign(path, disk)
@@ -34,16 +41,21 @@ public final class DataDirectory {
             try refuseForeign(path, disk)
             // A process that was killed can have left the name of its identity in the memory of the system only.
             try onDisk { () throws(DiskError) in try disk.synchronizeDirectory(path) }
-            return DataDirectory(path: path, identity: try readIdentity(path, disk), disk: disk, lock: lock)
+            let directory = DataDirectory(path: path, disk: disk, lock: lock)
+            do throws(StorageError) {
+                directory.identity = try readIdentity(path, disk)
+            } catch .damaged(let file, let offset, let reason) where takesDamagedIdentity {
+                directory.identityDamage = .damaged(file: file, offset: offset, reason: reason)
+            }
+            return directory
         } catch {
             lock.unlock()
             throw error
         }
     }
 
-    private init(path: String, identity: NodeIdentity?, disk: any Disk, lock: any DiskLock) {
+    private init(path: String, disk: any Disk, lock: any DiskLock) {
         self.path = path
-        self.identity = identity
         self.disk = disk
         self.lock = lock
     }
@@ -86,6 +98,41 @@ public final class DataDirectory {
                 by: filePath(path, IdentityFile.temporaryName))
         }
         self.identity = identity
+    }
+
+    // MARK: Giving up
+
+    /// The node that the directory held was given up: its data may be dropped, and nobody is it any more.
+    public var isRetired: Bool { identity?.nodeID == NodeID.none }
+
+    /// Gives up the node that the directory holds, durably. From then on nothing starts as that node again, however
+    /// much of its data is still there: with a part of its log it would vote, and acknowledge, as if it had forgotten.
+    /// Blocks.
+    public func retire() throws(StorageError) {
+        try saveIdentity(
+            NodeIdentity(clusterID: "", nodeID: .none, incarnation: 0, advertisedAddress: "", groups: []))
+        identityDamage = nil
+    }
+
+    /// Removes the data of a node that was given up. A crash on the way leaves a retired directory with less in it.
+    /// Blocks.
+    public func dropData() throws(StorageError) {
+        invariant(isRetired, "only the data of a node that was given up is dropped")
+        for name in Self.dataNames {
+            try onDisk { () throws(DiskError) in try removeFiles(in: filePath(path, name)) }
+        }
+    }
+
+    private func removeFiles(in directory: String) throws(DiskError) {
+        let names: [String]
+        do throws(DiskError) {
+            names = try disk.list(directory)
+        } catch {
+            if error.kind == .notFound { return }
+            throw error
+        }
+        for name in names { try disk.remove(filePath(directory, name)) }
+        try disk.synchronizeDirectory(directory)
     }
 
     /// Begins the next life of the node: raises the incarnation by one, durably. Nil when there is no identity yet.

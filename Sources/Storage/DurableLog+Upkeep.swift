@@ -11,6 +11,35 @@ extension DurableLog {
         compactions[group] = max(compactions[group] ?? 0, index)
     }
 
+    // MARK: Room
+
+    /// Zeros that wait for batches.
+    var roomByteCount: UInt64 {
+        let ahead = active.map { $0.isSealed ? 0 : $0.filledByteCount - min($0.position, $0.filledByteCount) } ?? 0
+        return ahead + (next?.filledByteCount ?? lentByteCount)
+    }
+
+    /// The disk is full, and what is left of the zeros is the reserve: it is for what has been accepted already, and for
+    /// votes. Whoever asks the log to hold more should wait until this is over.
+    public var isShortOfSpace: Bool { isOutOfSpace && roomByteCount < limits.reserveByteCount }
+
+    /// Tries again to get room on a disk that was full. To be called now and then: without batches nothing else does.
+    public func lookForSpace() {
+        guard isFillingSuspended, isOpen, failure == nil else { return }
+        isFillingSuspended = false
+        maintain()
+    }
+
+    func noteRoom() {
+        isFillingSuspended = false
+        isOutOfSpace = false
+    }
+
+    func noteNoRoom() {
+        isFillingSuspended = true
+        isOutOfSpace = true
+    }
+
     func maintain() {
         guard failure == nil, isOpen else { return }
         removeUnneeded()
@@ -65,6 +94,7 @@ extension DurableLog {
         let isForLater = active != nil
         let target = min(end, prepared.filledByteCount + limits.fillByteCount * (isForLater ? 4 : 1))
         next = nil
+        lentByteCount = prepared.filledByteCount
         work.perform { [disk] () -> (PreparedSegment, DiskError?) in
             var prepared = prepared
             do throws(DiskError) {
@@ -81,10 +111,12 @@ extension DurableLog {
     private func filledAhead(_ error: DiskError?) {
         if let error {
             if error.kind == .noSpace {
-                isFillingSuspended = true
+                noteNoRoom()
             } else {
                 failure = failure ?? .disk(error)
             }
+        } else {
+            isOutOfSpace = false
         }
         resume()
         maintain()

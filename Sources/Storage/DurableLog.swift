@@ -19,12 +19,16 @@ public final class DurableLog {
     var active: ActiveSegment?
     /// The segment after the active one, as far as it is prepared; nil while a work item has it.
     var next: PreparedSegment?
+    /// How far the next segment was filled when a work item last took it to fill more.
+    var lentByteCount: UInt64 = 0
     var nextSequence: UInt64
     var isActiveBeingFilled = false
     /// The batch that is being written fills its own way: no zeros may be written there beside it.
     var isBatchFilling = false
-    /// A full disk stopped the filling ahead of time; it goes on once a batch has found room.
+    /// A full disk stopped the filling ahead of time; it goes on once a batch has found room, or when it is told to.
     var isFillingSuspended = false
+    /// The last attempt to get room found none.
+    var isOutOfSpace = false
     /// Up to where the entries of a group are not needed any more, until a durable record says so.
     var compactions: [GroupID: LogIndex] = [:]
     private var terms: [GroupID: TermMap]
@@ -60,7 +64,7 @@ public final class DurableLog {
     }
 
     /// Room for the batches that say that the log was closed and that the segment is sealed.
-    static let reserveByteCount = UInt64(2 * LogFormat.emptyBatchByteCount)
+    static let closingByteCount = UInt64(2 * LogFormat.emptyBatchByteCount)
 
     init(
         directory: String, disk: any Disk, work: any Work, limits: LogLimits, recovery: borrowing LogRecovery,
@@ -129,7 +133,7 @@ public final class DurableLog {
             guard let bytes = content.encoded(sequence: nextSequence, at: active.position) else {
                 return completeLater(.failure(tooLarge), batch.completion)
             }
-            let needed = active.position + UInt64(bytes.count) + Self.reserveByteCount
+            let needed = active.position + UInt64(bytes.count) + Self.closingByteCount
             if needed <= limits.segmentByteCount {
                 if needed > active.filledByteCount, isActiveBeingFilled { return }
                 return write(bytes, to: active, needed: needed)
@@ -187,7 +191,7 @@ public final class DurableLog {
             isBatchFilling = false
             if filledByteCount > filled {
                 self.active?.filledByteCount = filledByteCount
-                isFillingSuspended = false
+                noteRoom()
             }
             finish(outcome, batchByteCount: bytes.count)
         }
@@ -206,7 +210,7 @@ public final class DurableLog {
             if let pending { completeLater(.failure(tooLarge), pending.completion) }
             return
         }
-        let needed = UInt64(bytes.count) + Self.reserveByteCount
+        let needed = UInt64(bytes.count) + Self.closingByteCount
         let fillEnd = prepared.filledByteCount < needed ? fillEnd(from: needed) : 0
         next = nil
         isBatchInFlight = true
@@ -240,7 +244,7 @@ public final class DurableLog {
         segments.append(Segment(number: prepared.number, path: prepared.path))
         next = PreparedSegment(number: prepared.number + 1, directory: directory)
         nextSequence = sequence
-        isFillingSuspended = false
+        noteRoom()
         mayRemove = true
         finish(outcome, batchByteCount: byteCount)
     }
@@ -259,7 +263,7 @@ public final class DurableLog {
             groups.merge(batch.changes) { $1 }
             batch.completion(.success(()))
         case .refused(let error):
-            isFillingSuspended = true
+            noteNoRoom()
             batch.completion(.failure(error))
         case .failed(let error):
             failure = failure ?? error

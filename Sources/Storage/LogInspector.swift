@@ -42,6 +42,31 @@ public enum LogInspector {
         }
     }
 
+    /// Calls `body` with the directory of the log in `directory`, which is a node's data directory or that of a log
+    /// itself, while no node uses it. Blocks.
+    public static func withLog(
+        in directory: String, disk: any Disk, _ body: (String) throws(StorageError) -> Void
+    ) throws(StorageError) {
+        let names = try onDisk { () throws(DiskError) in try disk.list(directory) }
+        guard names.contains(DataDirectory.lockName) else {
+            guard names.contains(where: { LogFormat.segmentNumber($0) != nil }) || names.contains("log") else {
+                throw .noLog(directory: directory)
+            }
+            return try body(names.contains("log") ? filePath(directory, "log") : directory)
+        }
+        let lock: any DiskLock
+        do {
+            lock = try disk.lock(filePath(directory, DataDirectory.lockName))
+        } catch  where error.kind == .locked {
+            throw .lockedByAnotherProcess(directory: directory)
+        } catch {
+            throw StorageError(error)
+        }
+        defer { lock.unlock() }
+        guard names.contains("log") else { throw .noLog(directory: directory) }
+        try body(filePath(directory, "log"))
+    }
+
     /// Checks all that opening the log checks. Blocks.
     public static func verify(directory: String, disk: any Disk) throws(StorageError) -> Report {
         let recovery = try LogRecovery(directory: directory, disk: disk)

@@ -16,6 +16,8 @@ public enum StorageError: Error, Equatable, Sendable {
     case foreign(directory: String, found: String)
     /// More than one file or batch can hold.
     case tooLarge(what: String, byteCount: UInt64, byteCountMax: UInt64)
+    /// The directory holds no log.
+    case noLog(directory: String)
     /// The log has been closed.
     case closed
 }
@@ -28,9 +30,8 @@ extension StorageError: CustomStringConvertible {
         case .noSpace(let error):
             "\(error); nothing was written: free some space, and writing resumes"
         case .damaged(let file, let offset, let reason):
-            "\(file) is damaged at byte \(offset): \(reason); nothing was changed: check the disk, then restore the "
-                + "data directory from a backup, or remove this node from the cluster and join it again with an "
-                + "empty directory"
+            "\(file) is damaged at byte \(offset): \(reason); nothing was changed: check the disk, then start the "
+                + "node with --repair-from-peers and --peers, and it fetches its data again from its cluster"
         case .newerVersion(let file, let found, let known):
             "\(file) has format version \(found), and this program knows versions up to \(known): "
                 + "use the version of the program that wrote it, or a later one"
@@ -41,6 +42,8 @@ extension StorageError: CustomStringConvertible {
                 + "give an empty directory, or one that a node has used before"
         case .tooLarge(let what, let byteCount, let byteCountMax):
             "\(what) has \(byteCount) bytes, and the limit is \(byteCountMax): nothing was written"
+        case .noLog(let directory):
+            "\(directory) holds no log: give the data directory of a node"
         case .closed:
             "the log is closed: open it again"
         }

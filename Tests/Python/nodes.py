@@ -172,11 +172,12 @@ class Processes:
         self.started.append(program)
         return program
 
-    def node(self, *flags, port=None):
-        """A node at a free port, or at the one given; whoever wants it to run waits for it."""
+    def node(self, *flags, port=None, prefix=()):
+        """A node at a free port, or at the one given; whoever wants it to run waits for it. `prefix`: a command that
+        becomes the program."""
         port = port or free_port()
         flags = ("--address", f"127.0.0.1:{port}", *map(str, flags))
-        node = Node([self.program, *flags], self.directory, port)
+        node = Node([*map(str, prefix), self.program, *flags], self.directory, port)
         self.started.append(node)
         return node
 

@@ -65,8 +65,8 @@ final class MessagesGoldenTests: XCTestCase {
             RaftEnvelope(
                 raftMessage: [0, 1, 255], command: .timerFire(Command.TimerFire(run: run, position: 2)), groupID: 1,
                 origin: CommandOrigin(node: 2, incarnation: 3, sequence: .max), clusterID: "c-1", fromNodeID: 4,
-                toNodeID: 5),
-            "0a030001ff120c320a0a06312d3437313110021801220f0802100318ffffffffffffffffff012a03632d3130043805")
+                toNodeID: 5, disk: 2),
+            "0a030001ff120c320a0a06312d3437313110021801220f0802100318ffffffffffffffffff012a03632d31300438054002")
         try expect(
             MessageResponse(success: true, error: "none"),
             "080112046e6f6e65")

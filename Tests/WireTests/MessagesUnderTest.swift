@@ -34,7 +34,7 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
             RaftEnvelope(
                 raftMessage: $0.bytes(), command: $0.optional { $0.command() }, groupID: $0.identifier(),
                 origin: $0.optional { $0.origin() }, clusterID: $0.text(), fromNodeID: $0.identifier(),
-                toNodeID: $0.identifier())
+                toNodeID: $0.identifier(), disk: $0.number())
         },
         MessageUnderTest(MessageResponse.self) { MessageResponse(success: $0.flag(), error: $0.text()) },
         MessageUnderTest(DiscoveryRequest.self) { _ in DiscoveryRequest() },

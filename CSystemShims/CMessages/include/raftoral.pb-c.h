@@ -133,10 +133,14 @@ struct  Raftoral__RaftMessage
    * when set: refused unless it is the receiver
    */
   uint64_t to_node_id;
+  /*
+   * the sender's disk: 0 in order, 1 slow, 2 full; others mean that it should not lead
+   */
+  uint32_t disk;
 };
 #define RAFTORAL__RAFT_MESSAGE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__raft_message__descriptor) \
-    , {0,NULL}, NULL, 0, NULL, (char *)protobuf_c_empty_string, 0, 0 }
+    , {0,NULL}, NULL, 0, NULL, (char *)protobuf_c_empty_string, 0, 0, 0 }
 
 
 struct  Raftoral__MessageResponse

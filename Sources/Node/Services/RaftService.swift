@@ -55,6 +55,12 @@ struct RaftService {
         return nil
     }
 
+    private func isForUs(_ envelope: RaftEnvelope) -> Bool {
+        guard refusal(envelope) == nil else { return false }
+        node.noteDisk(envelope.disk, of: envelope.fromNodeID)
+        return true
+    }
+
     private func take(_ peerMessage: PeerMessage) -> String? {
         guard node.groups[peerMessage.group] != nil else { return "there is no group \(peerMessage.group) here" }
         guard peerMessage.message.to == node.id else {
@@ -80,7 +86,7 @@ struct RaftService {
         if let problem = node.refusal(of: greeting) { return stream.finish(problem) }
         node.peerStreamOpened(greeting, stream)
         stream.readPeerMessages(
-            room: node.snapshotRoom, isForUs: { refusal($0) == nil }, take: take)
+            room: node.snapshotRoom, isForUs: { isForUs($0) }, take: take)
         stream.onHalfClose = { [weak node, unowned stream] in
             stream.finish(GRPCStatus(code: .ok, message: ""))
             node?.peerStreamClosed(greeting.nodeID, stream)

@@ -10,6 +10,15 @@ public enum NodeRole: UInt32, Sendable, CaseIterable {
     case learner = 3
 }
 
+/// What the disk of a node can do at present, as its peers are told with every message.
+public enum DiskCondition: UInt32, Sendable, CaseIterable {
+    case inOrder = 0
+    /// Writes take seconds.
+    case slow = 1
+    /// There is no room for commands.
+    case full = 2
+}
+
 /// What one node sends another: one Raft message, or one command proposed from there. `raftoral.RaftMessage`.
 public struct RaftEnvelope: WireMessage {
     /// An encoded `PeerMessage`; empty when the envelope carries a command.
@@ -25,10 +34,13 @@ public struct RaftEnvelope: WireMessage {
     public var fromNodeID: NodeID
     /// When set: refused unless it is the receiver.
     public var toNodeID: NodeID
+    /// The raw value of the sender's `DiskCondition`; a later version may know more of them.
+    public var disk: UInt32
 
     public init(
         raftMessage: [UInt8] = [], command: Command? = nil, groupID: GroupID = .directory,
-        origin: CommandOrigin? = nil, clusterID: String = "", fromNodeID: NodeID = .none, toNodeID: NodeID = .none
+        origin: CommandOrigin? = nil, clusterID: String = "", fromNodeID: NodeID = .none, toNodeID: NodeID = .none,
+        disk: UInt32 = 0
     ) {
         self.raftMessage = raftMessage
         self.command = command
@@ -37,6 +49,7 @@ public struct RaftEnvelope: WireMessage {
         self.clusterID = clusterID
         self.fromNodeID = fromNodeID
         self.toNodeID = toNodeID
+        self.disk = disk
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -61,6 +74,7 @@ extension RaftEnvelope: FieldTable {
         try visitor.text("cluster_id", &value.clusterID, &raw.cluster_id)
         try visitor.identifier("from_node_id", &value.fromNodeID, &raw.from_node_id)
         try visitor.identifier("to_node_id", &value.toNodeID, &raw.to_node_id)
+        visitor.number(&value.disk, &raw.disk)
     }
 }
 

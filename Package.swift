@@ -131,6 +131,8 @@ let package = Package(
         tests(of: "Node", ["Prelude", "Raft", "Wire", "Workflow"]),
         tests(of: "Reactor"),
         tests(of: "Raftoral", [logging, metrics]),
-        tests(of: "Simulator", ["Prelude", "Node", "raftoral-sim"]),
+        tests(
+            of: "Simulator",
+            ["Prelude", "Storage", "StorageTesting", "Wire", "Workflow", "Node", logging, "raftoral-sim"]),
     ]
 )

@@ -50,6 +50,8 @@ public final class Node {
     /// Since when nobody needs this removed node.
     var unneededSince: Nanoseconds?
     var snapshotsBeingSaved: Set<GroupID> = []
+    /// After one could not be saved.
+    private var noSnapshotsBefore: Nanoseconds = 0
     let metrics: NodeMetrics
     private(set) lazy var readiness = Readiness(node: self)
     private(set) lazy var health = HealthService(node: self)
@@ -293,7 +295,10 @@ public final class Node {
     }
 
     private func takeSnapshots() {
-        for group in groups where group.wantsSnapshot && !snapshotsBeingSaved.contains(group.id) {
+        guard seams.clock.now >= noSnapshotsBefore else { return }
+        for group in groups where !snapshotsBeingSaved.contains(group.id) {
+            let holdsLogUp = durableLog.lastEntryHoldingOldestSegment(of: group.id).map { $0 <= group.appliedIndex }
+            guard group.wantsSnapshot || holdsLogUp == true else { continue }
             let snapshot = group.makeSnapshot()
             snapshotsBeingSaved.insert(group.id)
             snapshotStore.save(group.id, snapshot) { [weak self] result in
@@ -302,9 +307,11 @@ public final class Node {
                 switch result {
                 case .success:
                     metrics.savedSnapshotCount += 1
-                    if let end = group.adopt(snapshot) { durableLog.compact(group.id, upTo: end) }
+                    let end = group.adopt(snapshot, keepsEntries: holdsLogUp != true)
+                    if let end { durableLog.compact(group.id, upTo: end) }
                 case .failure(let error):
                     metrics.failedSnapshotCount += 1
+                    noSnapshotsBefore = seams.clock.now + .milliseconds(limits.node.fullDiskRetryMilliseconds)
                     // The log still holds everything; the next snapshot tries again.
                     logger.warning("cannot save a snapshot", metadata: ["group": "\(group.id)", "error": "\(error)"])
                 }

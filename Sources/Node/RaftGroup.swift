@@ -347,16 +347,17 @@ final class RaftGroup {
             data: content.encoded())
     }
 
-    /// The snapshot is on disk: the log before it may go, but for what slow followers may still need.
+    /// The snapshot is on disk: the log before it may go, but for what slow followers may still need (`keepsEntries`).
     /// Returns the index up to which it went.
-    func adopt(_ snapshot: Snapshot) -> LogIndex? {
+    func adopt(_ snapshot: Snapshot, keepsEntries: Bool) -> LogIndex? {
         // A newer one may have been installed meanwhile.
         guard snapshot.metadata.index > log.firstIndex - 1 else { return nil }
         let metadata = snapshot.metadata
         // Refused when a newer one has been made in memory meanwhile, which serves as well.
         _ = try? log.createSnapshot(at: metadata.index, confState: metadata.confState, data: snapshot.data)
+        let kept = keepsEntries ? limits.node.keptEntryCount : 0
         let end = log.compactionEnd(
-            before: metadata.index, countMax: limits.node.keptEntryCount, byteCountMax: limits.node.keptByteCount)
+            before: metadata.index, countMax: kept, byteCountMax: limits.node.keptByteCount)
         guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
         return end
     }

@@ -36,6 +36,8 @@ public struct LogLimits: Sendable {
     /// A batch is written in one piece; what is more waits for the next.
     public var batchByteCountMax: UInt64 = 8 << 20
     public var snapshotByteCountMax: UInt64 = 1 << 30
+    /// With more segments than this, a group whose entries keep the oldest one is compacted, however few they are.
+    public var segmentCountMax = 8
     /// Segments are filled with zeros ahead of time in pieces of this size.
     public var fillByteCount: UInt64 = 1 << 20
     /// Once the disk is full, so many zeros are kept for what has been accepted and for votes: commands are refused
@@ -265,6 +267,8 @@ extension Limits {
         try check(
             log.batchByteCountMax + log.recordByteCountMax <= log.segmentByteCount,
             "log.batchByteCountMax + log.recordByteCountMax ≤ log.segmentByteCount")
+        // The active one, and one before it that groups in use go through.
+        try check(log.segmentCountMax >= 2, "log.segmentCountMax ≥ 2")
         // So much is always filled ahead, as long as the disk has room.
         try check(log.reserveByteCount <= log.fillByteCount, "log.reserveByteCount ≤ log.fillByteCount")
         try check(

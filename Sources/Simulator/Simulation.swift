@@ -332,7 +332,9 @@ final class Simulation {
             }
         case .cannotRestore, .foreignCluster, .nodeIDExists, .invalidLimits, .invalidAddress:
             checker.fail("a node starts after a crash", "\(member.host): \(error.summary)")
-        case .noPeersFound, .joinRefused, .cannotRepair, .cannotBind, .cannotBindAdmin, .nothingToDo, .removed, .stopped: break
+        case .noPeersFound, .joinRefused, .cannotRepair, .cannotBind, .cannotBindAdmin, .nothingToDo, .removed,
+            .stopped:
+            break
         }
     }
 

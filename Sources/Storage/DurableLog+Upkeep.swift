@@ -124,6 +124,16 @@ extension DurableLog {
 
     // MARK: Removal
 
+    /// The last entry by which `group` keeps the oldest segment, and with it all others, when there are more of them than
+    /// there should be: a group in which little happens would otherwise hold on to its few entries for ever. Nil when it
+    /// does not.
+    public func lastEntryHoldingOldestSegment(of group: GroupID) -> LogIndex? {
+        guard segments.count > limits.segmentCountMax, let last = segments.first?.lastIndexes[group],
+            last > max(groups[group]?.start.index ?? 0, compactions[group] ?? 0)
+        else { return nil }
+        return last
+    }
+
     private func removeUnneeded() {
         guard mayRemove, !isRemoving else { return }
         mayRemove = false

@@ -1,0 +1,316 @@
+import Foundation
+import Logging
+import Prelude
+import Storage
+import StorageTesting
+import Wire
+import Workflow
+import XCTest
+
+@_spi(Simulation) @testable import Node
+@testable import Simulator
+
+/// A whole node on a disk that fails, loses power or flips bits at every point of a scenario that goes through its start,
+/// writes, snapshots, truncation of its log, its end and its restart.
+///
+/// Some points each time; all of them with `make crash` (RAFTORAL_CRASH=all).
+final class NodeCrashTests: XCTestCase {
+    private var isComplete: Bool { ProcessInfo.processInfo.environment["RAFTORAL_CRASH"] == "all" }
+
+    /// Every point, or so many of them, spread over all.
+    private func points(_ count: Int, sample: Int) -> [Int] {
+        let step = isComplete ? 1 : max(1, count / sample)
+        // Other points with each process, named when one fails.
+        let first = isComplete || step == 1 ? 0 : Int.random(in: 0..<step)
+        return Array(stride(from: first, to: count, by: step))
+    }
+
+    // MARK: - Operations that fail
+
+    /// What becomes of the n-th operation of the disk, and of the machine then.
+    private enum Trouble: CaseIterable {
+        /// The power fails: nothing works any more, and what was not synchronized is lost in part.
+        case powerLoss
+        /// The process is killed.
+        case kill
+        /// This operation fails, and the power fails once the node has ended.
+        case failure
+        /// There is no room for this operation.
+        case noSpace
+    }
+
+    func test_noOperationThatFailsLosesAnything() throws {
+        let clean = FaultDisk(seed: 1)
+        XCTAssertEqual(Scenario(disk: clean).run(), .ended)
+        let count = clean.operationCount
+        XCTAssertGreaterThan(count, 200, "the scenario has many operations")
+        XCTAssertTrue(clean.paths.contains { $0.hasSuffix(".snapshot") }, "\(clean.paths)")
+        XCTAssertFalse(clean.paths.contains { $0.hasSuffix("/0000000000000001.log") }, "the log was truncated")
+        for trouble in Trouble.allCases {
+            for operation in points(count, sample: 40) {
+                try check(trouble, at: operation + 1)
+            }
+        }
+    }
+
+    private func check(_ trouble: Trouble, at operation: Int) throws {
+        let context = "\(trouble) at operation \(operation)"
+        let disk = FaultDisk(seed: UInt64(operation))
+        switch trouble {
+        case .powerLoss, .kill: disk.inject(.from(operation))
+        case .failure: disk.inject(.at(operation))
+        case .noSpace: disk.inject(.at(operation, .noSpace))
+        }
+        let scenario = Scenario(disk: disk)
+        let end = scenario.run()
+        XCTAssertNotEqual(end, .hung, context)
+        if trouble == .noSpace, case .failed(let error) = end {
+            // Where zeros have been written before, no disk should run out of space; a disk that does so has failed.
+            switch error {
+            case .storage(.noSpace): break
+            case .storage(.disk(let error)) where error.kind == .noSpace: break
+            default: XCTFail("\(context): \(error)")
+            }
+        }
+        disk.removeFaults()
+        trouble == .kill ? disk.killProcess() : disk.crash()
+        // What a start has found is there from then on.
+        for _ in 0..<2 {
+            let node = LoneNode(disk: disk)
+            guard case .success = node.start() else { return XCTFail("\(context): \(node.outcomeText)") }
+            for (key, accepted) in scenario.accepted {
+                let value = node.value(of: key)
+                XCTAssertTrue(accepted.contains(value), "\(context): \(key) is \(value ?? "missing")")
+                scenario.accepted[key] = [value]
+            }
+            node.end(losesPower: true)
+        }
+    }
+
+    // MARK: - Bytes that flip
+
+    func test_everyFlippedByteIsHarmlessOrNamed() throws {
+        for isClosed in [true, false] {
+            let disk = FaultDisk(seed: 1)
+            let scenario = Scenario(disk: disk)
+            scenario.isClosedAtEnd = isClosed
+            XCTAssertEqual(scenario.run(), .ended)
+            disk.killProcess()
+            let sound = LoneNode(disk: disk.copy())
+            guard case .success = sound.start() else { return XCTFail("\(sound.outcomeText)") }
+            let state = sound.state
+            sound.end()
+            let places = disk.paths.flatMap { path in
+                (disk.contents(path) ?? []).indices.map { (path: path, offset: UInt64($0)) }
+            }
+            XCTAssertGreaterThan(places.count, 10_000)
+            var refusedCount = 0
+            for point in points(places.count, sample: 400) {
+                let (path, offset) = places[point]
+                let flipped = disk.copy()
+                flipped.flip(path, at: offset, mask: 1 << UInt8(point * 5 % 8))
+                let node = LoneNode(disk: flipped)
+                switch node.start() {
+                case .success: XCTAssertEqual(node.state, state, "\(path) at \(offset)")
+                case .failure(.storage(.damaged(let file, let place, _))):
+                    refusedCount += 1
+                    let length = try XCTUnwrap(disk.contents(file), "\(path) at \(offset): \(file)").count
+                    XCTAssertLessThanOrEqual(Int(place), length, "\(path) at \(offset)")
+                default: XCTFail("\(path) at \(offset): \(node.outcomeText)")
+                }
+                node.end()
+            }
+            XCTAssertGreaterThan(refusedCount, isComplete ? 5_000 : 10)
+        }
+    }
+}
+
+/// What happens to one node until its disk has had enough: two lives, with writes in both.
+private final class Scenario {
+    enum End: Equatable {
+        case ended
+        case failed(NodeError)
+        case hung
+
+        static func == (left: End, right: End) -> Bool {
+            switch (left, right) {
+            case (.ended, .ended), (.hung, .hung): true
+            case (.failed(let left), .failed(let right)): "\(left)" == "\(right)"
+            default: false
+            }
+        }
+    }
+
+    let disk: FaultDisk
+    /// What each key may be: the value that was acknowledged last, and those that were written since.
+    var accepted: [String: [String?]] = [:]
+    var isClosedAtEnd = true
+
+    init(disk: FaultDisk) { self.disk = disk }
+
+    func run() -> End {
+        for life in 0..<2 {
+            let node = LoneNode(disk: disk)
+            switch node.start() {
+            case .success: break
+            case .failure(let error):
+                node.end()
+                return .failed(error)
+            case nil:
+                node.end()
+                return .hung
+            }
+            for number in 0..<40 {
+                let key = "key-\(number % 12)"
+                let value = "\(life)-\(number)-" + String(repeating: "x", count: number * 9 % 300)
+                accepted[key, default: [nil]].append(value)
+                if node.put(key, value) { accepted[key] = [value] }
+                guard let error = node.stopReason else { continue }
+                node.end()
+                return .failed(error)
+            }
+            if life == 0 || isClosedAtEnd { node.shutDown() }
+            node.end()
+        }
+        return .ended
+    }
+}
+
+/// One node, alone, over virtual time.
+private final class LoneNode {
+    private(set) var outcome: Result<Node, NodeError>?
+    private(set) var stopReason: NodeError?
+    private let world = SimulatedWorld(seed: 7)
+    private let network: SimulatedNetwork
+    private let loop: SimulatedLoop
+    private let disk: FaultDisk
+    private let machineDisk: MachineDisk
+
+    init(disk: FaultDisk) {
+        self.disk = disk
+        network = SimulatedNetwork(world: world)
+        loop = SimulatedLoop(world: world, host: "n1")
+        machineDisk = MachineDisk(disk, liesAboutSync: false)
+    }
+
+    private var node: Node? { try? outcome?.get() }
+
+    var outcomeText: String {
+        switch outcome {
+        case .success: "it starts"
+        case .failure(let error): "\(error)"
+        case nil: "it neither starts nor fails"
+        }
+    }
+
+    private static var limits: Limits {
+        var limits = Limits()
+        limits.log.segmentByteCount = 4 << 10
+        limits.log.recordByteCountMax = 1 << 10
+        limits.log.batchByteCountMax = 2 << 10
+        limits.log.fillByteCount = 1 << 10
+        limits.log.reserveByteCount = 512
+        limits.log.segmentCountMax = 3
+        limits.workflow.payloadByteCountMax = 512
+        limits.workflow.variableValueByteCountMax = 512
+        limits.workflow.historyByteCountPerRunMax = 64 << 10
+        limits.workflow.endedByteCountMax = 4 << 20
+        limits.workflow.stateByteCountMax = 8 << 20
+        limits.log.snapshotByteCountMax = 16 << 20
+        limits.node.snapshotEntryCount = 15
+        limits.node.keptEntryCount = 4
+        return limits
+    }
+
+    /// Bootstraps, or resumes; nil when nothing comes of it.
+    func start() -> Result<Node, NodeError>? {
+        let seams = loop.seams(network: network.interface(of: loop), disk: machineDisk, randomSeed: 7)
+        network.hostUp(loop.host)
+        let configuration = NodeConfiguration(
+            address: HostPort(host: "n1", port: 7000), dataDirectory: "/data", bootstrap: true, hostName: "n1",
+            limits: Self.limits)
+        let bound = LoopBound((test: self, seams: seams), to: loop)
+        loop.start {
+            let (test, seams) = bound.value
+            do throws(NodeError) {
+                let node = try await Node.start(
+                    configuration, seams: seams, registry: WorkflowRegistry(),
+                    logger: Logger(label: "n1") { _ in
+                        SwiftLogNoOpLogHandler()
+                    })
+                node.onStop = { [unowned test] in test.stopReason = $0 }
+                test.outcome = .success(node)
+            } catch {
+                test.outcome = .failure(error)
+            }
+        }
+        pass { outcome != nil }
+        if let node {
+            pass { node.observedGroups.allSatisfy { $0.role == .leader && $0.appliedIndex == $0.lastIndex } }
+        }
+        return outcome
+    }
+
+    /// Lets time pass until the condition holds, for a minute at most.
+    private func pass(_ condition: () -> Bool) {
+        let end = world.now + .seconds(60)
+        while !condition(), stopReason == nil, world.now < end {
+            for _ in 0..<20 where !condition() { _ = world.step(until: end) }
+        }
+    }
+
+    /// True when the node acknowledges it.
+    func put(_ key: String, _ value: String) -> Bool {
+        guard let node else { return false }
+        let answer = Answer()
+        let bound = LoopBound((node: node, answer: answer), to: loop)
+        loop.start {
+            let (node, answer) = bound.value
+            do throws(GRPCStatus) {
+                _ = try await node.put(PutRequest(key: key, value: Array(value.utf8)))
+                answer.isAcknowledged = true
+            } catch {
+                answer.isAcknowledged = false
+            }
+        }
+        pass { answer.isAcknowledged != nil }
+        return answer.isAcknowledged == true
+    }
+
+    private final class Answer { var isAcknowledged: Bool? }
+
+    /// What the node has applied; nil when there is no such key.
+    func value(of key: String) -> String? {
+        node?.observedMachine(of: .firstWorkflows)?.variable(key).map { String(decoding: $0.value, as: UTF8.self) }
+    }
+
+    /// The states of all groups, as bytes.
+    var state: [[UInt8]] { node.map { node in node.observedGroups.map { node.observedState(of: $0.id) } } ?? [] }
+
+    func shutDown() {
+        guard let node else { return }
+        let answer = Answer()
+        let bound = LoopBound((node: node, answer: answer), to: loop)
+        loop.start {
+            await bound.value.node.shutdown()
+            bound.value.answer.isAcknowledged = true
+        }
+        pass { answer.isAcknowledged != nil }
+    }
+
+    /// The process is gone.
+    func end(losesPower: Bool = false) {
+        if outcome == nil { loop.keepsAbandonedTimers = true }
+        network.hostDown(loop, silently: false)
+        let ended = node
+        loop.crash { bodies in
+            machineDisk.isGone = true
+            for body in bodies { body() }
+            if losesPower { disk.crash() } else { disk.killProcess() }
+        } lastRites: {
+            ended?.onStop = { _ in }
+            ended?.abandon()
+        }
+        outcome = nil
+    }
+}

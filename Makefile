@@ -10,7 +10,7 @@ COUNT ?= 100
 
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
 
-.PHONY: help deps build test test-raft-conformance test-asan test-tsan simulate bench-raft deps-bench bench-wire bench-cluster check format proto
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash simulate bench-raft deps-bench bench-wire bench-cluster check format proto
 .PHONY: cluster cluster-stop failover dist clean
 
 help: ## this list
@@ -42,6 +42,9 @@ test-asan: deps ## the test suite under the address sanitizer
 
 test-tsan: deps ## the test suite under the thread sanitizer
 	@swift test --sanitize=thread --scratch-path .build/tsan
+
+crash: deps ## crash, damage and kill nodes at every point, 200 times each: takes about an hour
+	@scripts/crash.sh
 
 simulate: deps ## the real node over fake time, network and disks: COUNT seeds from SEED (default: drawn)
 	@swift run -c $(CONFIGURATION) --quiet raftoral-sim --count $(COUNT) $(if $(SEED),--seed $(SEED))

@@ -56,10 +56,26 @@ extension Node {
     /// Whether the peer's disk is in order, as far as is known.
     func isFit(_ peer: NodeID) -> Bool { disk.peers[peer] == nil }
 
-    /// Whose full disk keeps a command for `group` from being accepted: this node's or that of the leader.
+    /// Whose full disk keeps a command for `group` from being accepted: this node's or that of the leader, or the first
+    /// of those without which there is no majority.
     func fullDisk(of group: RaftGroup) -> NodeID? {
-        if group.isLeader { return isDiskFull ? id : nil }
-        return disk.peers[group.leader] == .full ? group.leader : nil
+        guard group.isLeader else { return disk.peers[group.leader] == .full ? group.leader : nil }
+        return isDiskFull ? id : neededFullVoter(of: group)
+    }
+
+    /// A command that no majority has room for would only use up their reserves.
+    private func neededFullVoter(of group: RaftGroup) -> NodeID? {
+        guard !disk.peers.isEmpty else { return nil }
+        let voters = group.configuration.voters
+        let full = voters.filter { disk.peers[$0] == .full }
+        return 2 * (voters.count - full.count) > voters.count ? nil : full.min()
+    }
+
+    /// What the peers are told: a leader without a majority that has room takes no commands either.
+    func toldDiskCondition(_ now: Nanoseconds) -> DiskCondition {
+        let own = diskCondition(now)
+        guard own == .inOrder, !disk.peers.isEmpty else { return own }
+        return groups.contains { $0.isLeader && neededFullVoter(of: $0) != nil } ? .full : own
     }
 
     /// Called a few times a second.

@@ -117,7 +117,7 @@ public final class Node {
         inbox.removeAll(keepingCapacity: true)
         for (group, message) in messages {
             // Who sent it proposes again, until it hears that there is no room or another one leads.
-            if message.kind == .propose, isDiskFull { continue }
+            if message.kind == .propose, let group = groups[group], fullDisk(of: group) != nil { continue }
             groups[group]?.step(message, wallMilliseconds: seams.clock.wallMilliseconds)
         }
     }
@@ -329,7 +329,7 @@ public final class Node {
             return
         }
         metrics.sent(message.kind)
-        links.send(message, group: group, to: message.to, at: address, disk: diskCondition(seams.clock.now))
+        links.send(message, group: group, to: message.to, at: address, disk: toldDiskCondition(seams.clock.now))
     }
 
     func address(of node: NodeID) -> HostPort? {

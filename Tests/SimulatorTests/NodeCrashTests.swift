@@ -1,10 +1,7 @@
 import Foundation
-import Logging
 import Prelude
 import Storage
 import StorageTesting
-import Wire
-import Workflow
 import XCTest
 
 @_spi(Simulation) @testable import Node
@@ -76,7 +73,7 @@ final class NodeCrashTests: XCTestCase {
         trouble == .kill ? disk.killProcess() : disk.crash()
         // What a start has found is there from then on.
         for _ in 0..<2 {
-            let node = LoneNode(disk: disk)
+            let node = TestMachine(disk: disk)
             guard case .success = node.start() else { return XCTFail("\(context): \(node.outcomeText)") }
             for (key, accepted) in scenario.accepted {
                 let value = node.value(of: key)
@@ -96,7 +93,7 @@ final class NodeCrashTests: XCTestCase {
             scenario.isClosedAtEnd = isClosed
             XCTAssertEqual(scenario.run(), .ended)
             disk.killProcess()
-            let sound = LoneNode(disk: disk.copy())
+            let sound = TestMachine(disk: disk.copy())
             guard case .success = sound.start() else { return XCTFail("\(sound.outcomeText)") }
             let state = sound.state
             sound.end()
@@ -109,7 +106,7 @@ final class NodeCrashTests: XCTestCase {
                 let (path, offset) = places[point]
                 let flipped = disk.copy()
                 flipped.flip(path, at: offset, mask: 1 << UInt8(point * 5 % 8))
-                let node = LoneNode(disk: flipped)
+                let node = TestMachine(disk: flipped)
                 switch node.start() {
                 case .success: XCTAssertEqual(node.state, state, "\(path) at \(offset)")
                 case .failure(.storage(.damaged(let file, let place, _))):
@@ -150,7 +147,7 @@ private final class Scenario {
 
     func run() -> End {
         for life in 0..<2 {
-            let node = LoneNode(disk: disk)
+            let node = TestMachine(disk: disk)
             switch node.start() {
             case .success: break
             case .failure(let error):
@@ -173,144 +170,5 @@ private final class Scenario {
             node.end()
         }
         return .ended
-    }
-}
-
-/// One node, alone, over virtual time.
-private final class LoneNode {
-    private(set) var outcome: Result<Node, NodeError>?
-    private(set) var stopReason: NodeError?
-    private let world = SimulatedWorld(seed: 7)
-    private let network: SimulatedNetwork
-    private let loop: SimulatedLoop
-    private let disk: FaultDisk
-    private let machineDisk: MachineDisk
-
-    init(disk: FaultDisk) {
-        self.disk = disk
-        network = SimulatedNetwork(world: world)
-        loop = SimulatedLoop(world: world, host: "n1")
-        machineDisk = MachineDisk(disk, liesAboutSync: false)
-    }
-
-    private var node: Node? { try? outcome?.get() }
-
-    var outcomeText: String {
-        switch outcome {
-        case .success: "it starts"
-        case .failure(let error): "\(error)"
-        case nil: "it neither starts nor fails"
-        }
-    }
-
-    private static var limits: Limits {
-        var limits = Limits()
-        limits.log.segmentByteCount = 4 << 10
-        limits.log.recordByteCountMax = 1 << 10
-        limits.log.batchByteCountMax = 2 << 10
-        limits.log.fillByteCount = 1 << 10
-        limits.log.reserveByteCount = 512
-        limits.log.segmentCountMax = 3
-        limits.workflow.payloadByteCountMax = 512
-        limits.workflow.variableValueByteCountMax = 512
-        limits.workflow.historyByteCountPerRunMax = 64 << 10
-        limits.workflow.endedByteCountMax = 4 << 20
-        limits.workflow.stateByteCountMax = 8 << 20
-        limits.log.snapshotByteCountMax = 16 << 20
-        limits.node.snapshotEntryCount = 15
-        limits.node.keptEntryCount = 4
-        return limits
-    }
-
-    /// Bootstraps, or resumes; nil when nothing comes of it.
-    func start() -> Result<Node, NodeError>? {
-        let seams = loop.seams(network: network.interface(of: loop), disk: machineDisk, randomSeed: 7)
-        network.hostUp(loop.host)
-        let configuration = NodeConfiguration(
-            address: HostPort(host: "n1", port: 7000), dataDirectory: "/data", bootstrap: true, hostName: "n1",
-            limits: Self.limits)
-        let bound = LoopBound((test: self, seams: seams), to: loop)
-        loop.start {
-            let (test, seams) = bound.value
-            do throws(NodeError) {
-                let node = try await Node.start(
-                    configuration, seams: seams, registry: WorkflowRegistry(),
-                    logger: Logger(label: "n1") { _ in
-                        SwiftLogNoOpLogHandler()
-                    })
-                node.onStop = { [unowned test] in test.stopReason = $0 }
-                test.outcome = .success(node)
-            } catch {
-                test.outcome = .failure(error)
-            }
-        }
-        pass { outcome != nil }
-        if let node {
-            pass { node.observedGroups.allSatisfy { $0.role == .leader && $0.appliedIndex == $0.lastIndex } }
-        }
-        return outcome
-    }
-
-    /// Lets time pass until the condition holds, for a minute at most.
-    private func pass(_ condition: () -> Bool) {
-        let end = world.now + .seconds(60)
-        while !condition(), stopReason == nil, world.now < end {
-            for _ in 0..<20 where !condition() { _ = world.step(until: end) }
-        }
-    }
-
-    /// True when the node acknowledges it.
-    func put(_ key: String, _ value: String) -> Bool {
-        guard let node else { return false }
-        let answer = Answer()
-        let bound = LoopBound((node: node, answer: answer), to: loop)
-        loop.start {
-            let (node, answer) = bound.value
-            do throws(GRPCStatus) {
-                _ = try await node.put(PutRequest(key: key, value: Array(value.utf8)))
-                answer.isAcknowledged = true
-            } catch {
-                answer.isAcknowledged = false
-            }
-        }
-        pass { answer.isAcknowledged != nil }
-        return answer.isAcknowledged == true
-    }
-
-    private final class Answer { var isAcknowledged: Bool? }
-
-    /// What the node has applied; nil when there is no such key.
-    func value(of key: String) -> String? {
-        node?.observedMachine(of: .firstWorkflows)?.variable(key).map { String(decoding: $0.value, as: UTF8.self) }
-    }
-
-    /// The states of all groups, as bytes.
-    var state: [[UInt8]] { node.map { node in node.observedGroups.map { node.observedState(of: $0.id) } } ?? [] }
-
-    func shutDown() {
-        guard let node else { return }
-        let answer = Answer()
-        let bound = LoopBound((node: node, answer: answer), to: loop)
-        loop.start {
-            await bound.value.node.shutdown()
-            bound.value.answer.isAcknowledged = true
-        }
-        pass { answer.isAcknowledged != nil }
-    }
-
-    /// The process is gone.
-    func end(losesPower: Bool = false) {
-        if outcome == nil { loop.keepsAbandonedTimers = true }
-        network.hostDown(loop, silently: false)
-        let ended = node
-        loop.crash { bodies in
-            machineDisk.isGone = true
-            for body in bodies { body() }
-            if losesPower { disk.crash() } else { disk.killProcess() }
-        } lastRites: {
-            ended?.onStop = { _ in }
-            ended?.abandon()
-        }
-        outcome = nil
     }
 }

@@ -95,6 +95,59 @@ final class DataDirectoryTests: XCTestCase {
         }
     }
 
+    // MARK: Giving up
+
+    func test_aDamagedIdentityIsToldToWhoAsks() throws {
+        let disk = FaultDisk()
+        let directory = try DataDirectory.open("/data", disk: disk)
+        try directory.saveIdentity(identity)
+        directory.close()
+        disk.flip("/data/identity", at: 20, mask: 1)
+        XCTAssertThrowsError(try DataDirectory.open("/data", disk: disk))
+        let opened = try DataDirectory.open("/data", disk: disk, takesDamagedIdentity: true)
+        XCTAssertNil(opened.identity)
+        guard case .damaged(file: "/data/identity", _, _) = opened.identityDamage else {
+            return XCTFail("\(String(describing: opened.identityDamage))")
+        }
+        try opened.retire()
+        XCTAssertNil(opened.identityDamage)
+        XCTAssertTrue(opened.isRetired)
+    }
+
+    /// However the machine stops on the way, the directory is that of the node, with everything, or that of nobody.
+    func test_nothingIsDroppedBeforeTheNodeIsGivenUp() throws {
+        let files = ["/data/log/0000000000000001.log", "/data/snapshots/1-5.snapshot", "/data/state/1.sqlite"]
+        var operation = 1
+        var isComplete = false
+        while !isComplete {
+            let disk = FaultDisk(seed: UInt64(operation))
+            let first = try DataDirectory.open("/data", disk: disk)
+            try first.saveIdentity(identity)
+            first.close()
+            for file in files { disk.setContents(file, [1, 2, 3]) }
+            disk.inject(.from(disk.operationCount + operation))
+            do {
+                let directory = try DataDirectory.open("/data", disk: disk)
+                try directory.retire()
+                try directory.dropData()
+                isComplete = true
+            } catch {}
+            disk.removeFaults()
+            disk.crash()
+            let found = try DataDirectory.open("/data", disk: disk)
+            if found.isRetired {
+                try found.dropData()
+                XCTAssertEqual(disk.paths.filter(files.contains), [])
+            } else {
+                XCTAssertFalse(isComplete)
+                XCTAssertEqual(found.identity, identity)
+                XCTAssertEqual(disk.paths.filter(files.contains), files)
+            }
+            operation += 1
+        }
+        XCTAssertGreaterThan(operation, 12)
+    }
+
     func test_replacingTheIdentityIsAllOrNothing() throws {
         var operation = 1
         var isComplete = false

@@ -160,6 +160,60 @@ final class DurableLogLimitTests: XCTestCase {
         XCTAssertLessThan(disk.usedByteCount, 9000)
     }
 
+    func test_theReserveIsLeftWhenTheDiskIsFull() throws {
+        let disk = FaultDisk()
+        var fixture = LogFixture(disk: disk, segmentByteCount: 64 << 10)
+        fixture.limits.fillByteCount = 2048
+        fixture.limits.reserveByteCount = 2048
+        let (log, _) = try fixture.open()
+        fixture.mustAppend([.entries(1, entries(1...1))], to: log)
+        fixture.work.runUntilIdle()
+        XCTAssertFalse(log.isShortOfSpace)
+        disk.limitCapacity(to: disk.usedByteCount)
+        var last: UInt64 = 1
+        while !log.isShortOfSpace, last < 1000 {
+            last += 1
+            fixture.mustAppend([.entries(1, entries(last...last))], to: log)
+            fixture.work.runUntilIdle()
+        }
+        // What is accepted by then still fits, and looking for space in vain changes nothing.
+        log.lookForSpace()
+        fixture.work.runUntilIdle()
+        XCTAssertTrue(log.isShortOfSpace)
+        for _ in 0..<10 {
+            last += 1
+            fixture.mustAppend([.entries(1, entries(last...last))], to: log)
+        }
+        fixture.work.runUntilIdle()
+        XCTAssertTrue(log.isShortOfSpace)
+        disk.limitCapacity(to: nil)
+        log.lookForSpace()
+        fixture.work.runUntilIdle()
+        XCTAssertFalse(log.isShortOfSpace)
+    }
+
+    func test_aGroupThatHoldsTheOldestSegmentIsNamed() throws {
+        var fixture = LogFixture(disk: FaultDisk(), segmentByteCount: 1024)
+        fixture.limits.segmentCountMax = 3
+        let (log, _) = try fixture.open()
+        fixture.mustAppend([.entries(7, entries(1...2))], to: log)
+        var last: UInt64 = 0
+        while log.segmentCount <= 5 {
+            XCTAssertEqual(log.lastEntryHoldingOldestSegment(of: 7), log.segmentCount > 3 ? 2 : nil)
+            last += 1
+            fixture.mustAppend([.entries(1, entries(last...last, byteCount: 100))], to: log)
+            log.compact(1, upTo: LogIndex(last - 1))
+            fixture.work.runUntilIdle()
+        }
+        XCTAssertNil(log.lastEntryHoldingOldestSegment(of: 9))
+        log.compact(7, upTo: 2)
+        XCTAssertNil(log.lastEntryHoldingOldestSegment(of: 7))
+        last += 1
+        fixture.mustAppend([.entries(1, entries(last...last, byteCount: 100))], to: log)
+        fixture.work.runUntilIdle()
+        XCTAssertLessThanOrEqual(log.segmentCount, 3)
+    }
+
     func test_afterAFailureEveryBatchFailsWithIt() throws {
         let disk = FaultDisk()
         let fixture = LogFixture(disk: disk)

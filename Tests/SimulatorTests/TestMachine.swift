@@ -1,0 +1,170 @@
+import Logging
+import Prelude
+import StorageTesting
+import Wire
+import Workflow
+
+@_spi(Simulation) @testable import Node
+@testable import Simulator
+
+/// A machine with one node, over virtual time.
+final class TestMachine {
+    private(set) var outcome: Result<Node, NodeError>?
+    private(set) var stopReason: NodeError?
+    let loop: SimulatedLoop
+    let disk: FaultDisk
+    private let world: SimulatedWorld
+    private let network: SimulatedNetwork
+    private let machineDisk: MachineDisk
+
+    /// - Parameter network: nil for one without other machines.
+    init(disk: FaultDisk, network: SimulatedNetwork? = nil, host: String = "n1") {
+        self.disk = disk
+        let network = network ?? SimulatedNetwork(world: SimulatedWorld(seed: 7))
+        self.network = network
+        world = network.world
+        loop = SimulatedLoop(world: world, host: host)
+        machineDisk = MachineDisk(disk, liesAboutSync: false)
+    }
+
+    var node: Node? { try? outcome?.get() }
+    var address: HostPort { HostPort(host: loop.host, port: 7000) }
+
+    var outcomeText: String {
+        switch outcome {
+        case .success: "it starts"
+        case .failure(let error): "\(error)"
+        case nil: "it neither starts nor fails"
+        }
+    }
+
+    private static var limits: Limits {
+        var limits = Limits()
+        limits.log.segmentByteCount = 4 << 10
+        limits.log.recordByteCountMax = 1 << 10
+        limits.log.batchByteCountMax = 2 << 10
+        limits.log.fillByteCount = 1 << 10
+        limits.log.reserveByteCount = 1 << 10
+        limits.log.segmentCountMax = 3
+        limits.workflow.payloadByteCountMax = 512
+        limits.workflow.variableValueByteCountMax = 512
+        limits.workflow.historyByteCountPerRunMax = 64 << 10
+        limits.workflow.endedByteCountMax = 4 << 20
+        limits.workflow.stateByteCountMax = 8 << 20
+        limits.log.snapshotByteCountMax = 16 << 20
+        limits.node.snapshotEntryCount = 15
+        limits.node.keptEntryCount = 4
+        return limits
+    }
+
+    /// Resumes, or joins `peers`, or bootstraps when there are none; nil when nothing comes of it.
+    func start(peers: [HostPort] = []) -> Result<Node, NodeError>? {
+        let seams = loop.seams(
+            network: network.interface(of: loop), disk: machineDisk,
+            randomSeed: loop.host.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })
+        network.hostUp(loop.host)
+        let configuration = NodeConfiguration(
+            address: address, dataDirectory: "/data", bootstrap: peers.isEmpty, peers: peers, hostName: loop.host,
+            limits: Self.limits)
+        let bound = LoopBound((test: self, seams: seams), to: loop)
+        loop.start {
+            let (test, seams) = bound.value
+            do throws(NodeError) {
+                let node = try await Node.start(
+                    configuration, seams: seams, registry: WorkflowRegistry(),
+                    logger: Logger(label: "n1") { _ in
+                        SwiftLogNoOpLogHandler()
+                    })
+                node.onStop = { [unowned test] in test.stopReason = $0 }
+                test.outcome = .success(node)
+            } catch {
+                test.outcome = .failure(error)
+            }
+        }
+        pass { outcome != nil }
+        if let node {
+            pass { node.observedGroups.allSatisfy { $0.role == .leader && $0.appliedIndex == $0.lastIndex } }
+        }
+        return outcome
+    }
+
+    /// Lets time pass until the condition holds, for a minute at most.
+    func pass(_ condition: () -> Bool) {
+        let end = world.now + .seconds(60)
+        while !condition(), stopReason == nil, world.now < end {
+            for _ in 0..<20 where !condition() { _ = world.step(until: end) }
+        }
+    }
+
+    /// True when the node acknowledges it.
+    func put(_ key: String, _ value: String) -> Bool {
+        guard case .success? = tryPut(key, value) else { return false }
+        return true
+    }
+
+    /// What the node answers; nil when it does not.
+    func tryPut(_ key: String, _ value: String) -> Result<Void, GRPCStatus>? {
+        ask { node throws(GRPCStatus) in _ = try await node.put(PutRequest(key: key, value: Array(value.utf8))) }
+    }
+
+    /// A linearizable read.
+    func tryGet(_ key: String) -> Result<Void, GRPCStatus>? {
+        ask { node throws(GRPCStatus) in _ = try await node.get(GetRequest(key: key)) }
+    }
+
+    private func ask(
+        _ call: @escaping @Sendable (Node) async throws(GRPCStatus) -> Void
+    ) -> Result<Void, GRPCStatus>? {
+        guard let node else { return nil }
+        let answer = Answer()
+        let bound = LoopBound((node: node, answer: answer), to: loop)
+        loop.start {
+            let (node, answer) = bound.value
+            do throws(GRPCStatus) {
+                try await call(node)
+                answer.result = .success(())
+            } catch {
+                answer.result = .failure(error)
+            }
+        }
+        pass { answer.result != nil }
+        return answer.result
+    }
+
+    private final class Answer { var result: Result<Void, GRPCStatus>? }
+
+    /// What the node has applied; nil when there is no such key.
+    func value(of key: String) -> String? {
+        node?.observedMachine(of: .firstWorkflows)?.variable(key).map { String(decoding: $0.value, as: UTF8.self) }
+    }
+
+    /// The states of all groups, as bytes.
+    var state: [[UInt8]] { node.map { node in node.observedGroups.map { node.observedState(of: $0.id) } } ?? [] }
+
+    func shutDown() {
+        guard let node else { return }
+        let answer = Answer()
+        let bound = LoopBound((node: node, answer: answer), to: loop)
+        loop.start {
+            await bound.value.node.shutdown()
+            bound.value.answer.result = .success(())
+        }
+        pass { answer.result != nil }
+    }
+
+    /// The process is gone.
+    func end(losesPower: Bool = false) {
+        if outcome == nil { loop.keepsAbandonedTimers = true }
+        network.hostDown(loop, silently: false)
+        let ended = node
+        loop.crash { bodies in
+            machineDisk.isGone = true
+            for body in bodies { body() }
+            if losesPower { disk.crash() } else { disk.killProcess() }
+        } lastRites: {
+            ended?.onStop = { _ in }
+            ended?.abandon()
+        }
+        outcome = nil
+    }
+}

@@ -20,7 +20,11 @@ final class DirectoryMachine: ReplicatedMachine {
     static let highestAssignableID = NodeID(1 << 48)
     static let heardIDDistanceMax: UInt64 = 1024
 
-    private(set) var state: DirectoryState
+    private(set) var state: DirectoryState {
+        didSet { addresses.removeAll(keepingCapacity: true) }
+    }
+    /// Addresses of members as they were asked for, read from their texts: every message to a peer asks.
+    private var addresses: [NodeID: HostPort] = [:]
     var plantedBugs: NodePlantedBugs = []
 
     init() { state = DirectoryState() }
@@ -85,6 +89,13 @@ final class DirectoryMachine: ReplicatedMachine {
     }
 
     func member(_ node: NodeID) -> DirectoryMember? { state.members.first { $0.nodeID == node } }
+
+    func address(of node: NodeID) -> HostPort? {
+        if let known = addresses[node] { return known }
+        let address = member(node).flatMap { HostPort($0.address) }
+        addresses[node] = address
+        return address
+    }
 
     func isRemoved(_ node: NodeID) -> Bool { state.removedNodeIDs.contains(node) }
 

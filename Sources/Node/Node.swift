@@ -113,8 +113,9 @@ public final class Node {
     }
 
     private func stepInbox() {
+        if inbox.isEmpty { return }
         let messages = inbox
-        inbox.removeAll(keepingCapacity: true)
+        inbox = []
         for (group, message) in messages {
             // Who sent it proposes again, until it hears that there is no room or another one leads.
             if message.kind == .propose, let group = groups[group], fullDisk(of: group) != nil { continue }
@@ -149,9 +150,11 @@ public final class Node {
 
     private func answerCallers() {
         // Answers may lead to new proposals, which join the next turn.
-        let ready = answers
-        answers.removeAll(keepingCapacity: true)
-        for answer in ready { answer() }
+        if !answers.isEmpty {
+            let ready = answers
+            answers = []
+            for answer in ready { answer() }
+        }
         if groups.contains(where: { $0.core.hasReady }) { requestTurn() }
     }
 
@@ -334,7 +337,7 @@ public final class Node {
 
     func address(of node: NodeID) -> HostPort? {
         // A removed node has no address in the directory, and is spoken to until its groups are without it.
-        directory.member(node).flatMap { HostPort($0.address) } ?? greetedAddresses[node] ?? links.address(of: node)
+        directory.address(of: node) ?? greetedAddresses[node] ?? links.address(of: node)
     }
 
     // MARK: - The end

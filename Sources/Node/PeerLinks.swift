@@ -115,8 +115,9 @@ final class PeerLink {
         }
         // Raft repeats what matters; a queue without a bound would only make everything late.
         guard !stream.isEnded, stream.queuedByteCount < limits.peerQueueByteCountMax else { return onDropped() }
-        let envelope = RaftEnvelope(PeerMessage(group: group, message: message), to: peer, disk: disk)
-        isCongested = !stream.send(envelope.encoded())
+        let peerMessage = PeerMessage(group: group, message: message)
+        let bytes = disk == .inOrder ? RaftEnvelope.encoded(carrying: peerMessage, to: peer) : nil
+        isCongested = !stream.send(bytes ?? RaftEnvelope(peerMessage, to: peer, disk: disk).encoded())
     }
 
     func close() {

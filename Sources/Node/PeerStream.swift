@@ -13,6 +13,12 @@ extension ServerStream {
     ) {
         let assembler = SnapshotAssembler(room: room)
         onMessage = { [unowned self] bytes in
+            if let (message, addressee) = RaftEnvelope.carried(by: bytes) {
+                let envelope = RaftEnvelope(fromNodeID: message.message.from, toNodeID: addressee)
+                guard isForUs(envelope), let problem = take(message) else { return }
+                _ = send(MessageResponse(success: false, error: problem).encoded())
+                return
+            }
             do {
                 let envelope = try RaftEnvelope(decoding: bytes)
                 let part = try PeerMessage(decoding: envelope.raftMessage)

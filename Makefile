@@ -10,7 +10,7 @@ COUNT ?= 100
 
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
 
-.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash simulate bench-raft deps-bench bench-wire bench-cluster check format proto
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
 .PHONY: cluster cluster-stop failover dist clean
 
 help: ## this list
@@ -48,6 +48,9 @@ crash: deps ## crash, damage and kill nodes at every point, 200 times each: take
 
 simulate: deps ## the real node over fake time, network and disks: COUNT seeds from SEED (default: drawn)
 	@swift run -c $(CONFIGURATION) --quiet raftoral-sim --count $(COUNT) $(if $(SEED),--seed $(SEED))
+
+simulate-speed: deps ## how much faster than real time the simulator runs, under a load that it prints
+	@swift run -c $(CONFIGURATION) --quiet raftoral-sim --speed
 
 bench-raft: ## proposals to commits over three cores in one process; instructions and allocations of each
 	@scripts/deps.sh valgrind

@@ -29,6 +29,8 @@ let package = Package(
     name: "raftoral",
     products: [
         .library(name: "Raftoral", targets: ["Raftoral"]),
+        // Whole clusters over virtual time, for tests of workflows: docs/simulator.md.
+        .library(name: "RaftoralSimulator", targets: ["Simulator"]),
         .executable(name: "raftoral", targets: ["raftoral"]),
     ],
     dependencies: [
@@ -95,7 +97,7 @@ let package = Package(
             "Simulator",
             ["Prelude", "Raft", "Workflow", "Storage", "StorageTesting", "Wire", "Node", logging, collections, heaps]),
         .executableTarget(
-            name: "raftoral-sim", dependencies: ["Simulator", arguments], path: "Sources/SimulatorCommand",
+            name: "raftoral-sim", dependencies: ["Prelude", "Simulator", arguments], path: "Sources/SimulatorCommand",
             swiftSettings: strict),
 
         // The programs of docs/embedding.md: `swift run greeter`, `swift run caller HOST:PORT`.
@@ -104,6 +106,10 @@ let package = Package(
 
         .executableTarget(
             name: "caller", dependencies: ["Raftoral"], path: "Examples/Caller", swiftSettings: strict),
+
+        // The program of docs/simulator.md: `swift run transfers`.
+        .executableTarget(
+            name: "transfers", dependencies: ["Simulator"], path: "Examples/Transfers", swiftSettings: strict),
 
         // The core against recorded traces: `swift run raft-conformance [FOLDER]`.
         .target(
@@ -133,6 +139,6 @@ let package = Package(
         tests(of: "Raftoral", [logging, metrics]),
         tests(
             of: "Simulator",
-            ["Prelude", "Storage", "StorageTesting", "Wire", "Workflow", "Node", logging, "raftoral-sim"]),
+            ["Prelude", "Storage", "StorageTesting", "Wire", "Workflow", "Node", logging, "raftoral-sim", "transfers"]),
     ]
 )

@@ -42,8 +42,9 @@ python_tests() {
     RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python -q
 }
 
-# Fresh seeds each time; a failing one is printed, and gives the same run again.
-simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-8}"; }
+# Fresh seeds each time, about two minutes of them on two idle cores; a failing one is printed, and gives the same run
+# again.
+simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-100}"; }
 
 part build build
 if ((failed)); then

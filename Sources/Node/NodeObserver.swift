@@ -26,34 +26,31 @@ public struct AppliedObservation {
     public let machine: WorkflowMachine?
 }
 
-/// What can be seen of one group between turns.
+/// What can be seen of one group between turns. Refers to the group: what it tells is of the moment it is asked.
 @_spi(Simulation)
 public struct GroupObservation {
-    public let id: GroupID
-    public let term: Term
-    public let role: Role
-    public let leader: NodeID
-    public let commitIndex: LogIndex
-    public let appliedIndex: LogIndex
-    public let appliedDigest: UInt64
-    public let lastIndex: LogIndex
-    public let configuration: ConfState
-    let core: RawNode
+    let group: RaftGroup
 
+    public var id: GroupID { group.id }
+    public var term: Term { group.core.term }
+    public var role: Role { group.core.role }
+    public var leader: NodeID { group.core.leader }
+    public var commitIndex: LogIndex { group.core.commitIndex }
+    public var appliedIndex: LogIndex { group.appliedIndex }
+    public var appliedDigest: UInt64 { group.appliedDigest }
+    public var lastIndex: LogIndex { group.core.lastIndex }
+    public var configuration: ConfState { group.configuration }
     /// What Raft itself goes by.
-    public var coreConfiguration: ConfState { core.configuration }
+    public var coreConfiguration: ConfState { group.core.configuration }
 }
 
 @_spi(Simulation)
 extension Node {
-    public var observedGroups: [GroupObservation] {
-        groups.map { group in
-            GroupObservation(
-                id: group.id, term: group.core.term, role: group.core.role, leader: group.core.leader,
-                commitIndex: group.core.commitIndex, appliedIndex: group.appliedIndex,
-                appliedDigest: group.appliedDigest, lastIndex: group.core.lastIndex,
-                configuration: group.configuration, core: group.core)
-        }
+    public var observedGroups: [GroupObservation] { groups.map(GroupObservation.init) }
+
+    /// As `observedGroups`, without making an array: asked after every turn.
+    public func observeGroups(_ body: (GroupObservation) -> Void) {
+        for group in groups { body(GroupObservation(group: group)) }
     }
 
     public func observedTerm(of index: LogIndex, in group: GroupID) -> Term? {

@@ -27,11 +27,6 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
         let number: UInt64
     }
 
-    fileprivate struct Replica: Hashable {
-        let group: GroupID
-        let node: NodeID
-    }
-
     private struct AppliedEntry {
         let digest: UInt64
         let term: Term
@@ -49,20 +44,50 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
         let position: UInt32
     }
 
-    private struct Progress {
-        var commit: LogIndex = 0
-        var applied: LogIndex = 0
-        var term: Term = 0
+    /// What is known of one replica. Looked at after every turn, so it is found without a search: `NodeWatch`.
+    final class ReplicaState {
+        let group: GroupID
+        let node: NodeID
+        /// Of the present life: `nil` before it was looked at.
+        fileprivate var progress: Progress?
+        /// What it has said to be durable: the last index, and the term of the last entry there.
+        fileprivate var durable: (index: LogIndex, term: Term)?
+        /// The newest configuration that it has reported.
+        fileprivate var configuration: ConfState?
+
+        fileprivate init(_ group: GroupID, _ node: NodeID) {
+            self.group = group
+            self.node = node
+        }
+
+        fileprivate var text: String { "group \(group) of node \(node)" }
+    }
+
+    fileprivate struct Progress: Equatable {
+        var commit: LogIndex
+        var applied: LogIndex
+        var term: Term
+        var role: Role
+    }
+
+    /// The replicas of one node, in the order of its groups.
+    final class NodeWatch {
+        fileprivate var replicas: [ReplicaState] = []
+    }
+
+    /// By which configuration leaders have committed the entries above `after`, up to and with `upTo`. A leader goes by
+    /// what it has applied when it counts; by the time that others apply the entry, nobody may go by that any more.
+    private struct CommitSpan {
+        let after: LogIndex
+        var upTo: LogIndex
+        let configuration: ConfState
     }
 
     private var leaders: [Place: NodeID] = [:]
     private var applied: [Place: AppliedEntry] = [:]
     private var highestApplied: [GroupID: LogIndex] = [:]
-    private var progress: [Replica: Progress] = [:]
-    /// What each replica has said to be durable: the last index, and the term of the last entry there.
-    private var durable: [Replica: (index: LogIndex, term: Term)] = [:]
-    /// The newest configurations that any replica has reported.
-    private var configurations: [Replica: ConfState] = [:]
+    private var replicas: [GroupID: [NodeID: ReplicaState]] = [:]
+    private var commits: [GroupID: [CommitSpan]] = [:]
     private var records: [RecordKey: Record] = [:]
     private var endings: [RunID: LogIndex] = [:]
     private(set) var entryCount = 0
@@ -80,38 +105,84 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
 
     /// A node begins a new life: what it has not said to be durable may be lost.
     func lifeBegins(_ node: NodeID) {
-        for replica in progress.keys.filter({ $0.node == node }) { progress[replica] = nil }
+        for group in replicas.values { group[node]?.progress = nil }
+    }
+
+    /// What `observe` needs for the node, for one life of it.
+    func watch(_ node: Node) -> NodeWatch {
+        let watch = NodeWatch()
+        node.observeGroups { watch.replicas.append(replica(node.id, $0.id)) }
+        return watch
+    }
+
+    private func replica(_ node: NodeID, _ group: GroupID) -> ReplicaState {
+        if let known = replicas[group]?[node] { return known }
+        let state = ReplicaState(group, node)
+        replicas[group, default: [:]][node] = state
+        return state
     }
 
     // MARK: - Between turns
 
-    func observe(_ node: Node) {
-        for group in node.observedGroups {
-            let replica = Replica(group: group.id, node: node.id)
-            let before = progress[replica] ?? Progress()
-            if group.commitIndex < before.commit {
-                fail("commit never moves back", "\(replica.text): from \(before.commit) to \(group.commitIndex)")
-            }
-            if group.appliedIndex < before.applied {
-                fail("applied never moves back", "\(replica.text): from \(before.applied) to \(group.appliedIndex)")
-            }
-            if group.term < before.term {
-                fail("the term never moves back", "\(replica.text): from \(before.term) to \(group.term)")
-            }
-            if group.appliedIndex > group.commitIndex {
-                fail("applied is committed", "\(replica.text): \(group.appliedIndex) over \(group.commitIndex)")
-            }
-            if group.appliedIndex != before.applied, group.commitIndex == group.appliedIndex,
-                group.configuration != group.coreConfiguration
-            {
-                fail(
-                    "Raft goes by the applied configuration",
-                    "\(replica.text): \(group.coreConfiguration.voters), applied are \(group.configuration.voters)")
-            }
-            progress[replica] = Progress(commit: group.commitIndex, applied: group.appliedIndex, term: group.term)
-            configurations[replica] = group.configuration
-            if group.role == .leader { observeLeader(node, group) }
+    func observe(_ node: Node, _ watch: NodeWatch) {
+        var place = 0
+        node.observeGroups { group in
+            observe(group, of: node, watch.replicas[place])
+            place += 1
         }
+    }
+
+    private func observe(_ group: GroupObservation, of node: Node, _ replica: ReplicaState) {
+        let now = Progress(
+            commit: group.commitIndex, applied: group.appliedIndex, term: group.term, role: group.role)
+        if now == replica.progress { return }
+        if let before = replica.progress { compare(before, now, replica) }
+        if now.applied > now.commit {
+            fail("applied is committed", "\(replica.text): \(now.applied) over \(now.commit)")
+        }
+        let configuration = group.configuration
+        if now.applied != replica.progress?.applied, now.commit == now.applied,
+            configuration != group.coreConfiguration
+        {
+            fail(
+                "Raft goes by the applied configuration",
+                "\(replica.text): \(group.coreConfiguration.voters), applied are \(configuration.voters)")
+        }
+        if now.role == .leader || replica.progress?.role == .leader {
+            let before = replica.progress?.commit ?? 0
+            if now.commit > before {
+                // The turn may have applied a change of the configuration before or after it counted.
+                if let old = replica.configuration { noteCommit(group.id, after: before, upTo: now.commit, by: old) }
+                if configuration != replica.configuration {
+                    noteCommit(group.id, after: before, upTo: now.commit, by: configuration)
+                }
+            }
+        }
+        replica.progress = now
+        replica.configuration = configuration
+        if now.role == .leader { observeLeader(node, group) }
+    }
+
+    private func compare(_ before: Progress, _ now: Progress, _ replica: ReplicaState) {
+        if now.commit < before.commit {
+            fail("commit never moves back", "\(replica.text): from \(before.commit) to \(now.commit)")
+        }
+        if now.applied < before.applied {
+            fail("applied never moves back", "\(replica.text): from \(before.applied) to \(now.applied)")
+        }
+        if now.term < before.term {
+            fail("the term never moves back", "\(replica.text): from \(before.term) to \(now.term)")
+        }
+    }
+
+    private func noteCommit(_ group: GroupID, after: LogIndex, upTo: LogIndex, by configuration: ConfState) {
+        var spans = commits[group] ?? []
+        if let last = spans.last, last.configuration == configuration, after <= last.upTo {
+            spans[spans.count - 1].upTo = max(last.upTo, upTo)
+        } else {
+            spans.append(CommitSpan(after: after, upTo: upTo, configuration: configuration))
+        }
+        commits[group] = spans
     }
 
     private func observeLeader(_ node: Node, _ group: GroupObservation) {
@@ -159,33 +230,38 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
         for effect in entry.effects { observe(effect, machine, entry) }
     }
 
-    /// The first time that an entry is applied anywhere, a majority has to have it on disk.
+    /// The first time that an entry is applied anywhere, a majority has to have it on disk: of the voters by whom a
+    /// leader committed it, or, in the leader's own turn, by whom it may have.
     private func checkDurable(_ entry: AppliedObservation) {
         let group = entry.group
-        // A configuration that is newer or older than that of the applying node may have committed it.
-        let others = configurations.filter { $0.key.group == group }.map(\.value)
-        let holds = ([entry.configuration] + others).contains { configuration in
-            isDurable(entry.entry, group, on: configuration.voters)
-                && (configuration.votersOutgoing.isEmpty
-                    || isDurable(entry.entry, group, on: configuration.votersOutgoing))
-        }
-        if !holds {
-            fail(
-                "durable on a majority",
-                "group \(group), index \(entry.entry.index): applied by node \(entry.node) before a majority of "
-                    + "\(entry.configuration.voters) had it on disk; on disk: \(durableText(group))")
-        }
+        if isDurable(entry.entry, group, in: entry.configuration) { return }
+        let index = entry.entry.index
+        let spans = commits[group, default: []].filter { $0.after < index && index <= $0.upTo }
+        if spans.contains(where: { isDurable(entry.entry, group, in: $0.configuration) }) { return }
+        let reported = replicas[group, default: [:]].values.compactMap(\.configuration)
+        if reported.contains(where: { isDurable(entry.entry, group, in: $0) }) { return }
+        fail(
+            "durable on a majority",
+            "group \(group), index \(index): applied by node \(entry.node) before a majority of "
+                + "\(entry.configuration.voters) had it on disk; on disk: \(durableText(group))")
     }
 
     private func durableText(_ group: GroupID) -> String {
-        durable.filter { $0.key.group == group }.sorted { $0.key.node < $1.key.node }
-            .map { "node \($0.key.node) up to \($0.value.index) of term \($0.value.term)" }.joined(separator: ", ")
+        replicas[group, default: [:]].values.sorted { $0.node < $1.node }.compactMap { replica in
+            replica.durable.map { "node \(replica.node) up to \($0.index) of term \($0.term)" }
+        }.joined(separator: ", ")
+    }
+
+    private func isDurable(_ entry: Entry, _ group: GroupID, in configuration: ConfState) -> Bool {
+        isDurable(entry, group, on: configuration.voters)
+            && (configuration.votersOutgoing.isEmpty || isDurable(entry, group, on: configuration.votersOutgoing))
     }
 
     private func isDurable(_ entry: Entry, _ group: GroupID, on voters: [NodeID]) -> Bool {
+        guard let known = replicas[group] else { return false }
         let count = voters.count { voter in
-            guard let known = durable[Replica(group: group, node: voter)] else { return false }
-            return known.index >= entry.index && known.term >= entry.term
+            guard let durable = known[voter]?.durable else { return false }
+            return durable.index >= entry.index && durable.term >= entry.term
         }
         return count > voters.count / 2
     }
@@ -224,7 +300,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
     }
 
     func durable(node: NodeID, group: GroupID, index: LogIndex, term: Term) {
-        durable[Replica(group: group, node: node)] = (index, term)
+        replica(node, group).durable = (index, term)
     }
 
     func installed(node: NodeID, group: GroupID, index: LogIndex, digest: UInt64) {
@@ -273,8 +349,4 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
             }
         }
     }
-}
-
-extension InvariantChecker.Replica {
-    fileprivate var text: String { "group \(group) of node \(node)" }
 }

@@ -20,6 +20,8 @@ public struct PlantedBug: Sendable {
         var random = SeededRandom(seed: seed ^ 0xB06)
         var profile = FaultProfile(drawnFrom: &random)
         profile.weights = weights
+        profile.tickMilliseconds = 50
+        profile.promptTurnsPerMille = 0
         profile.pauseMillisecondsMean = random.drawLogarithmic(300...3_000)
         profile.thinkMilliseconds = random.drawLogarithmic(20...200)
         profile.snapshotEntryCount = random.drawLogarithmic(16...100)

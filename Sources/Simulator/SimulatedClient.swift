@@ -46,6 +46,7 @@ final class SimulatedClient {
         log = EventLog(world: simulation.world)
         random = simulation.world.random("client \(number)")
         loop = SimulatedLoop(world: simulation.world, host: host)
+        loop.promptTurnsPerMille = simulation.profile.promptTurnsPerMille
         let interface = simulation.network.interface(of: loop)
         seams = loop.seams(
             network: interface, disk: MachineDisk(.init(), liesAboutSync: false), randomSeed: random.next())
@@ -56,7 +57,7 @@ final class SimulatedClient {
     func begin() {
         loop.deliver { [unowned self] in
             thinkAboutWorkflows()
-            thinkAboutVariables()
+            if simulation.options.usesVariables { thinkAboutVariables() }
         }
     }
 

@@ -14,6 +14,7 @@ public final class SimulatedLoop: @unchecked Sendable {
     private var inbox: [() -> Void] = []
     private var jobs: Deque<UnownedJob> = []
     private var isTurnScheduled = false
+    private var isInTurn = false
     private var turnTime: Nanoseconds?
     private var random: SeededRandom
 
@@ -23,6 +24,10 @@ public final class SimulatedLoop: @unchecked Sendable {
     var wallOffsetMilliseconds: Int64
     /// From an event to the turn that handles it.
     var turnLatency: ClosedRange<UInt64> = 1_000...20_000
+    /// How many of a thousand turns follow at once on what asks for them, instead.
+    var promptTurnsPerMille = 0
+    /// Told after each turn.
+    var onTurn: () -> Void = {}
     /// Work items take this long.
     var workLatency: ClosedRange<UInt64> = 50_000...400_000
     private var pendingWork: [UInt64: PendingWork] = [:]
@@ -62,6 +67,9 @@ public final class SimulatedLoop: @unchecked Sendable {
     private func wake() {
         guard phase == .running, !isTurnScheduled else { return }
         isTurnScheduled = true
+        if !isInTurn, promptTurnsPerMille > 0, random.chance(perMille: promptTurnsPerMille), world.turnPromptly(self) {
+            return
+        }
         world.schedule(at: world.now + random.draw(turnLatency), .turn(self))
     }
 
@@ -69,9 +77,11 @@ public final class SimulatedLoop: @unchecked Sendable {
         isTurnScheduled = false
         guard phase == .running else { return }
         world.trace(world.now, "turn")
+        isInTurn = true
         runTurn()
         if hasWork { wake() }
-        world.onTurn(self)
+        isInTurn = false
+        onTurn()
     }
 
     private var hasWork: Bool { !inbox.isEmpty || !jobs.isEmpty || loopTurns.isRequested }
@@ -81,7 +91,7 @@ public final class SimulatedLoop: @unchecked Sendable {
         world.current = self
         turnTime = localTime
         let actions = inbox
-        inbox.removeAll(keepingCapacity: true)
+        inbox = []
         for action in actions { action() }
         var budget = 1024
         while budget > 0, let job = jobs.popFirst() {

@@ -58,6 +58,7 @@ final class SimulatedMember {
             world: world, host: host, driftPartsPerMillion: driftPartsPerMillion,
             wallOffsetMilliseconds: wallOffsetMilliseconds)
         loop.workLatency = simulation.profile.workLatency
+        loop.promptTurnsPerMille = simulation.profile.promptTurnsPerMille
         let machineDisk = MachineDisk(disk, liesAboutSync: simulation.options.bugs.contains(.lyingDisk))
         self.loop = loop
         self.machineDisk = machineDisk
@@ -84,6 +85,9 @@ final class SimulatedMember {
             node = started
             simulation.joined(self, as: started.id, before: nodeID)
             nodeID = started.id
+            let checker = simulation.checker
+            let watch = checker.watch(started)
+            loop?.onTurn = { checker.observe(started, watch) }
             log.note("serves as node \(started.id), incarnation \(started.incarnation)")
             started.onStop = { [unowned self] error in
                 if life == self.life { stopped(because: error) }
@@ -95,8 +99,8 @@ final class SimulatedMember {
 
     private func failedToStart(_ error: NodeError) {
         log.note("does not start: \(error.summary)")
-        simulation.judgeStart(of: self, error)
         end(silently: false, losesUnsynced: false)
+        simulation.judgeStart(of: self, error)
         simulation.startLater(self)
     }
 
@@ -130,6 +134,7 @@ final class SimulatedMember {
         self.machineDisk = nil
         simulation.network.hostDown(loop, silently: silently)
         wallOffsetMilliseconds = loop.wallOffsetMilliseconds
+        loop.onTurn = {}
         loop.crash { bodies in
             for body in bodies { endWork(body, losesUnsynced: losesUnsynced, machineDisk) }
             if losesUnsynced { disk.crash() } else { disk.killProcess() }

@@ -1,10 +1,10 @@
-import HeapModule
 import Prelude
 
 /// The participants of a loop's turns, with the order that `Turns` promises.
 final class SimulatedTurns: Turns {
     private var waiting: [Participant] = []
-    private var round = Heap<Participant>()
+    /// Of the present round, those whose turn is still to come, the last of them first.
+    private var round: [Participant] = []
     private var runningOrdinal: UInt64?
     private var nextOrdinal: UInt64 = 0
 
@@ -17,9 +17,9 @@ final class SimulatedTurns: Turns {
 
     func runRound() {
         guard !waiting.isEmpty else { return }
-        round = Heap(waiting)
-        waiting.removeAll(keepingCapacity: true)
-        while let participant = round.popMin() {
+        swap(&round, &waiting)
+        if round.count > 1 { round.sort { $0.ordinal > $1.ordinal } }
+        while let participant = round.popLast() {
             runningOrdinal = participant.ordinal
             participant.run()
         }
@@ -31,13 +31,14 @@ final class SimulatedTurns: Turns {
     /// A participant whose place is still to come joins the round.
     private func add(_ participant: Participant) {
         if let runningOrdinal, participant.ordinal > runningOrdinal {
-            round.insert(participant)
+            let place = round.lastIndex { $0.ordinal > participant.ordinal }.map { $0 + 1 } ?? 0
+            round.insert(participant, at: place)
         } else {
             waiting.append(participant)
         }
     }
 
-    private final class Participant: TurnRequest, Comparable {
+    private final class Participant: TurnRequest {
         let ordinal: UInt64
         private let turns: SimulatedTurns
         private var turn: (() -> Void)?
@@ -61,8 +62,5 @@ final class SimulatedTurns: Turns {
             isRequested = false
             turn?()
         }
-
-        static func < (left: Participant, right: Participant) -> Bool { left.ordinal < right.ordinal }
-        static func == (left: Participant, right: Participant) -> Bool { left === right }
     }
 }

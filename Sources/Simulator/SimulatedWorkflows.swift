@@ -53,6 +53,13 @@ extension SimulatedWorkflow {
         registry.register("fan_out") { context, input in try await FanOut.run(context, input, effects) }
     }
 
+    /// Three steps, two of them at the same time: a load to measure by.
+    public static let steady = SimulatedWorkflow(type: "fan_out") { _ in
+        "{\"width\":2,\"waitMilliseconds\":0}"
+    } problem: {
+        fanOut.problem($0, $1, $2, $3)
+    }
+
     static let fibonacci = SimulatedWorkflow(type: "fibonacci") { number in
         "{\"n\":\(number % 12),\"stepDelayMilliseconds\":\(number / 16 % 4 * 20)}"
     } problem: { input, result, _, _ in

@@ -16,10 +16,15 @@ public final class SimulatedWorld {
     var current: SimulatedLoop?
     /// Gets a line for everything that is traced, to find where two runs begin to differ.
     var traceSink: ((String) -> Void)?
-    /// Told after each turn of a loop.
-    var onTurn: (SimulatedLoop) -> Void = { _ in }
 
     private var events = Heap<Event>()
+    /// What happens at each event, by its slot: apart from the heap, which then moves nothing but numbers.
+    private var occurrences: [Occurrence] = []
+    private var freeSlots: [UInt32] = []
+    /// Loops that have their turn as soon as the present event is over.
+    private var prompt: SimulatedLoop?
+    private var furtherPrompt: [SimulatedLoop] = []
+    private var isInEvent = false
     private var nextSequence: UInt64 = 0
 
     public init(seed: UInt64) { self.seed = seed }
@@ -39,23 +44,39 @@ public final class SimulatedWorld {
         case timer(SimulatedTimer)
         case arrival(SimulatedEndpoint)
         case action(() -> Void)
+        case nothing
     }
 
     private struct Event: Comparable {
         let time: Nanoseconds
         let sequence: UInt64
-        let occurrence: Occurrence
+        let slot: UInt32
 
         static func < (left: Event, right: Event) -> Bool {
-            (left.time, left.sequence) < (right.time, right.sequence)
+            left.time < right.time || left.time == right.time && left.sequence < right.sequence
         }
 
         static func == (left: Event, right: Event) -> Bool { left.sequence == right.sequence }
     }
 
     func schedule(at time: Nanoseconds, _ occurrence: Occurrence) {
-        events.insert(Event(time: max(time, now), sequence: nextSequence, occurrence: occurrence))
+        let slot: UInt32
+        if let free = freeSlots.popLast() {
+            slot = free
+            occurrences[Int(free)] = occurrence
+        } else {
+            slot = UInt32(occurrences.count)
+            occurrences.append(occurrence)
+        }
+        events.insert(Event(time: max(time, now), sequence: nextSequence, slot: slot))
         nextSequence += 1
+    }
+
+    /// The loop's turn follows in this very event, as when a process is woken at once; false outside of events.
+    func turnPromptly(_ loop: SimulatedLoop) -> Bool {
+        guard isInEvent else { return false }
+        if prompt == nil { prompt = loop } else { furtherPrompt.append(loop) }
+        return true
     }
 
     func schedule(after delay: Nanoseconds, _ action: @escaping () -> Void) {
@@ -71,13 +92,33 @@ public final class SimulatedWorld {
         events.removeMin()
         now = next.time
         stepCount += 1
-        switch next.occurrence {
+        let occurrence = occurrences[Int(next.slot)]
+        occurrences[Int(next.slot)] = .nothing
+        freeSlots.append(next.slot)
+        isInEvent = true
+        happen(occurrence)
+        // A loop that wants another turn gets an event for it, so that time goes on.
+        isInEvent = false
+        if let loop = prompt {
+            prompt = nil
+            loop.turn()
+        }
+        if !furtherPrompt.isEmpty {
+            let loops = furtherPrompt
+            furtherPrompt = []
+            for loop in loops { loop.turn() }
+        }
+        return true
+    }
+
+    private func happen(_ occurrence: Occurrence) {
+        switch occurrence {
         case .turn(let loop): loop.turn()
         case .timer(let timer): timer.fire()
         case .arrival(let endpoint): endpoint.segmentArrived()
         case .action(let action): action()
+        case .nothing: invariantBroken("an event happens once")
         }
-        return true
     }
 
     // MARK: - Trace

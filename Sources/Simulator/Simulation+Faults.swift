@@ -51,6 +51,7 @@ extension Simulation {
         case .transferLeader: transferLeader(&choice)
         case .addNode: addNode()
         case .removeNode: removeNode(&choice)
+        case .flipByte: flipByte(of: victim, fault, &choice)
         case .clockJump: victim.jumpClock(by: Int64(choice.draw(0...20_000)) - 10_000)
         }
     }
@@ -97,7 +98,8 @@ extension Simulation {
     /// Leaves at least three: with fewer, one crash would stop everything.
     private func removeNode(_ choice: inout SeededRandom) {
         let present = members.filter { $0.nodeID != nil && $0.state != .removed }
-        guard present.count > 3, leaving == nil, let leaver = choice.pick(present), let id = leaver.nodeID,
+        guard present.count > 3, leaving == nil, damage == nil, let leaver = choice.pick(present),
+            let id = leaver.nodeID,
             let asked = choice.pick(present.filter { $0 !== leaver && $0.state == .running })
         else { return }
         asked.log.note("is asked to remove node \(id)")
@@ -129,7 +131,7 @@ extension Simulation {
     }
 
     /// Asks once, from a machine of the operator's; whatever the answer.
-    private func operate<Request: WireMessage, Response: WireMessage>(
+    func operate<Request: WireMessage, Response: WireMessage>(
         on member: SimulatedMember, _ path: String, _ request: Request, _ type: Response.Type
     ) {
         operators.call(member.address, path, request, type)

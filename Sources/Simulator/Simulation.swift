@@ -30,6 +30,9 @@ public struct SimulationStatistics: Sendable {
     public var installedSnapshots = 0
     public var faults = 0
     public var lives = 0
+    public var flippedBytes = 0
+    /// Whose data was damaged, and that others took the place of.
+    public var replacedMachines = 0
     /// Histories of variables that would have taken too long to judge.
     public var undecidedHistories = 0
 }
@@ -63,6 +66,7 @@ final class Simulation {
     private var usedIDs: [NodeID: Int] = [:]
     /// Who is being removed from the cluster, and since when. One at a time.
     var leaving: (member: SimulatedMember, since: Nanoseconds)?
+    var damage: Damage?
     var random: SeededRandom
 
     init(_ options: SimulationOptions) {
@@ -70,7 +74,9 @@ final class Simulation {
         world = SimulatedWorld(seed: options.seed)
         world.traceSink = options.traceSink
         var draw = world.random("profile")
-        profile = options.profile ?? FaultProfile(drawnFrom: &draw)
+        var profile = options.profile ?? FaultProfile(drawnFrom: &draw)
+        profile.weights = options.weights ?? profile.weights
+        self.profile = profile
         var faults = world.random("schedule")
         schedule = Fault.schedule(profile, seconds: options.faultSeconds, &faults)
         network = SimulatedNetwork(world: world)
@@ -83,9 +89,6 @@ final class Simulation {
         SimulatedWorkflow.register(in: &registry, effects)
         options.register?(&registry, effects)
         self.registry = registry
-        world.onTurn = { [unowned self] loop in
-            if let node = members.first(where: { $0.loop === loop })?.node { checker.observe(node) }
-        }
     }
 
     // MARK: - The run
@@ -150,11 +153,15 @@ final class Simulation {
                 inflict(fault)
             }
         }
-        let every = Nanoseconds.seconds(3)
-        while world.now < begin + .seconds(options.faultSeconds), checker.violation == nil {
-            pass(every)
+        let end = begin + .seconds(options.faultSeconds)
+        var compareAt = begin
+        while world.now < end, checker.violation == nil {
+            pass(min(.seconds(3), end - world.now))
             switchOffRemoved()
+            replaceDamaged()
+            guard world.now >= compareAt else { continue }
             checker.compareStates(members.compactMap(\.node))
+            compareAt = world.now + .seconds(profile.compareSeconds)
         }
         isRough = false
     }
@@ -172,7 +179,8 @@ final class Simulation {
         for client in clients { client.stopAsking() }
         let hasRecovered = pass(.seconds(options.recoverySeconds)) {
             switchOffRemoved()
-            return clients.allSatisfy(\.isIdle) && hasOneLeaderPerGroup && allAppliedTheSame
+            replaceDamaged()
+            return clients.allSatisfy(\.isIdle) && damage == nil && hasOneLeaderPerGroup && allAppliedTheSame
         }
         if !hasRecovered, checker.violation == nil { checker.fail("liveness", whatIsMissing) }
     }
@@ -221,6 +229,7 @@ final class Simulation {
         }
         checker.compareRecords(with: machine)
         for client in clients { client.checkWorkflows(machine) }
+        if let problem = options.endProblem?(effects) { checker.fail("the outside world is right at the end", problem) }
     }
 
     /// An operation whose outcome is unknown may never have taken effect. Most histories can be explained without those
@@ -294,6 +303,8 @@ final class Simulation {
         limits.log.reserveByteCount = 16 << 10
         limits.log.snapshotByteCountMax = 16 << 20
         limits.raft.messageByteCountMax = 16 << 10
+        limits.raft.tickMilliseconds = profile.tickMilliseconds
+        limits.raft.electionTicks = Int(max(6, 600 / profile.tickMilliseconds))
         limits.node.snapshotEntryCount = profile.snapshotEntryCount
         limits.node.keptEntryCount = profile.keptEntryCount
         limits.node.snapshotPartByteCount = 4 << 10
@@ -313,6 +324,7 @@ final class Simulation {
 
     func joined(_ member: SimulatedMember, as id: NodeID, before: NodeID?) {
         statistics.lives += 1
+        startedUnharmed(member)
         if let before, before != id {
             checker.fail("a node keeps its id", "\(member.host) was node \(before) and is node \(id)")
         }
@@ -325,6 +337,7 @@ final class Simulation {
     func judgeStart(of member: SimulatedMember, _ error: NodeError) {
         switch error {
         case .storage(let error):
+            if isExpected(error, of: member) { return giveUp(member) }
             switch error {
             case .damaged, .newerVersion, .foreign:
                 checker.fail("a node starts after a crash", "\(member.host): \(error)")

@@ -13,14 +13,20 @@ public struct SimulationOptions: Sendable {
     /// Virtual time that the cluster gets to recover once all faults have ended.
     public var recoverySeconds: UInt64 = 120
     public var clientCount = 3
+    /// Whether clients read and write variables besides.
+    public var usesVariables = true
     /// What clients start, each as likely as the others.
     public var workflows = SimulatedWorkflow.all
     /// Registers workflows besides those of `SimulatedWorkflow.all`, on every node.
     public var register: (@Sendable (inout WorkflowRegistry, SideEffects) -> Void)?
+    /// What is wrong with the outside world at the end, when all faults and all workflows have ended; nil: nothing.
+    public var endProblem: (@Sendable (SideEffects) -> String?)?
     /// Faults to leave out, by their place in the schedule: what `--minimise` shrinks by.
     public var leftOut: Set<Int> = []
     /// Gets a line for every event.
     public var traceSink: (@Sendable (String) -> Void)?
+    /// Replaces the weights of the classes of faults that the seed draws; those that are left out have none.
+    public var weights: [Fault.Kind: Int]?
     /// Nil: as the seed draws it.
     public var profile: FaultProfile?
     @_spi(Planted) public var bugs: SimulatedBugs = []
@@ -55,8 +61,15 @@ public struct FaultProfile: Sendable {
     public var driftPartsPerMillionMax = 0
     public var snapshotEntryCount: UInt64 = 200
     public var keptEntryCount: UInt64 = 50
-    /// Between the operations of one client.
+    /// Between the operations of one client, on average: of those on workflows, and of those on variables.
     public var thinkMilliseconds: UInt64 = 200
+    /// Of Raft. A heartbeat takes two of them, an election timeout 600 ms, and six at least.
+    public var tickMilliseconds: UInt64 = 200
+    /// Of the turns of a loop, how many in a thousand follow at once on the event that asks for them. The others come a
+    /// little later, with whatever arrives until then.
+    public var promptTurnsPerMille = 1_000
+    /// Between comparisons of the states of all nodes.
+    public var compareSeconds: UInt64 = 15
 
     public init() {}
 
@@ -64,7 +77,7 @@ public struct FaultProfile: Sendable {
     public static let calm = FaultProfile()
 
     init(drawnFrom random: inout SeededRandom) {
-        for kind in Fault.Kind.allCases {
+        for kind in Fault.Kind.allCases where kind != .flipByte {
             weights[kind] = random.chance(perMille: 350) ? 0 : random.draw(1...10)
         }
         pauseMillisecondsMean = random.drawLogarithmic(300...8_000)
@@ -77,7 +90,14 @@ public struct FaultProfile: Sendable {
         driftPartsPerMillionMax = random.chance(perMille: 500) ? 0 : random.draw(10...50_000)
         snapshotEntryCount = random.drawLogarithmic(16...400)
         keptEntryCount = random.draw(0...snapshotEntryCount - 1)
-        thinkMilliseconds = random.drawLogarithmic(20...1_000)
+        // From a heavy load to one that lets much time pass.
+        thinkMilliseconds = random.drawLogarithmic(20...8_000)
+        // From a copy: what is drawn after the profile stays what it was before these were.
+        var further = random
+        tickMilliseconds = further.pick([50, 100, 100, 200]) ?? 50
+        promptTurnsPerMille = further.pick([0, 500, 900, 1_000]) ?? 0
+        compareSeconds = further.drawLogarithmic(3...30)
+        weights[.flipByte] = further.chance(perMille: 500) ? 0 : further.draw(1...6)
     }
 }
 
@@ -113,6 +133,8 @@ public struct Fault: Sendable, CustomStringConvertible {
         case clockJump
         /// All machines lose power.
         case allLosePower
+        /// A byte that was durable becomes another one; if the node refuses to start, another machine takes its place.
+        case flipByte
     }
 
     public var kind: Kind

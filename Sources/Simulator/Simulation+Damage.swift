@@ -1,0 +1,110 @@
+@_spi(Simulation) import Node
+import Prelude
+import Storage
+import Wire
+
+/// One machine on whose disk a byte has flipped. At most one at a time, so that never more than a minority is damaged.
+struct Damage {
+    let member: SimulatedMember
+    let id: NodeID
+    let path: String
+    let offset: UInt64
+    var phase = Phase.hidden
+
+    enum Phase {
+        /// The node has not been started since.
+        case hidden
+        /// It refused to start: its data is given up, and another machine takes its place.
+        case replacing(by: SimulatedMember?, askedAt: Nanoseconds)
+    }
+}
+
+extension Simulation {
+    /// A byte of what the victim has made durable is another one from now on. The machine is started again a little later,
+    /// when it is still up then. Starting has to show the damage, or that it does no harm.
+    func flipByte(of victim: SimulatedMember, _ fault: Fault, _ choice: inout SeededRandom) {
+        guard damage == nil, leaving == nil, victim.state == .running, let node = victim.node,
+            node.observedGroups.allSatisfy({ $0.configuration.voters.count >= 3 }),
+            let (path, offset) = pickByte(on: victim, &choice)
+        else { return }
+        statistics.flippedBytes += 1
+        victim.disk.flip(path, at: offset, mask: UInt8(choice.draw(1...255)))
+        victim.log.note("byte \(offset) of \(path) flips")
+        damage = Damage(member: victim, id: node.id, path: path, offset: offset)
+        let losesPower = choice.chance(perMille: 500)
+        world.schedule(after: min(fault.duration, .seconds(5))) { [unowned self] in
+            guard let damage, damage.member === victim, case .hidden = damage.phase else { return }
+            victim.end(silently: false, losesUnsynced: losesPower)
+            startLater(victim)
+        }
+    }
+
+    /// Not among the newest bytes of the log: damage to the last batch looks like a write that a crash cut short.
+    private func pickByte(on victim: SimulatedMember, _ choice: inout SeededRandom) -> (path: String, offset: UInt64)? {
+        let newestSegment = victim.disk.paths.last { $0.hasSuffix(".log") && hasContent(victim, $0) }
+        let bytes = victim.disk.paths.compactMap { path -> (String, Int)? in
+            guard let contents = victim.disk.contents(path), let last = contents.lastIndex(where: { $0 != 0 }) else {
+                return nil
+            }
+            let end = path == newestSegment ? last - Self.newestByteCount : last
+            return end > 0 ? (path, end) : nil
+        }
+        guard let (path, end) = choice.pick(bytes) else { return nil }
+        return (path, UInt64(choice.draw(0...end)))
+    }
+
+    private static let newestByteCount = 8 << 10
+
+    private func hasContent(_ member: SimulatedMember, _ path: String) -> Bool {
+        member.disk.contents(path)?.contains { $0 != 0 } == true
+    }
+
+    /// True when the error tells of the byte that has flipped: the machine is lost.
+    func isExpected(_ error: StorageError, of member: SimulatedMember) -> Bool {
+        guard let damage, damage.member === member else { return false }
+        switch error {
+        case .damaged(let file, _, _), .newerVersion(let file, _, _): return file == damage.path
+        default: return false
+        }
+    }
+
+    /// The node does not start from what it has. Its operator takes another machine.
+    func giveUp(_ member: SimulatedMember) {
+        guard damage?.member === member else { return }
+        statistics.replacedMachines += 1
+        member.log.note("its data is given up")
+        member.forgetCluster()
+        damage?.phase = .replacing(by: nil, askedAt: 0)
+    }
+
+    /// The flipped byte is of no consequence: nothing reads it any more.
+    func startedUnharmed(_ member: SimulatedMember) {
+        guard let damage, damage.member === member, case .hidden = damage.phase else { return }
+        member.log.note("is unharmed")
+        self.damage = nil
+    }
+
+    /// What operators do about a machine whose data is lost: add another, and remove the old one until nobody counts it.
+    func replaceDamaged() {
+        guard let damage, case .replacing(let known, let askedAt) = damage.phase else { return }
+        let replacement = known ?? addMember()
+        if known == nil { replacement.start() }
+        let running = members.filter { $0.state == .running && $0.node != nil }
+        let counting = running.filter { member in
+            guard let node = member.node else { return false }
+            return node.observedMembers.contains(damage.id)
+                || node.observedGroups.contains { $0.configuration.contains(damage.id) }
+        }
+        if replacement.state == .running, counting.isEmpty {
+            self.damage = nil
+            return
+        }
+        var asked = askedAt
+        if world.now > askedAt + .seconds(5), let helper = random.pick(running.filter { $0 !== replacement }) {
+            helper.log.note("is asked to remove node \(damage.id), whose data is lost")
+            operate(on: helper, ClusterServicePath.remove, RemoveRequest(nodeID: damage.id), RemoveResponse.self)
+            asked = world.now
+        }
+        self.damage?.phase = .replacing(by: replacement, askedAt: asked)
+    }
+}

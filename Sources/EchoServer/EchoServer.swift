@@ -5,7 +5,7 @@ import Wire
 
 /// A gRPC server that echoes raw bytes: what benchmarks and tests with foreign clients run against.
 ///
-/// `grpc-echo-server [PORT]` prints the port it listens on and runs until it is killed. `/echo.Echo/Unary` answers
+/// `grpc-echo-server [PORT [MILLISECONDS]]`, the second for all time limits of connections, prints the port it listens on and runs until it is killed. `/echo.Echo/Unary` answers
 /// with the request, `/echo.Echo/Stream` with every message, `/echo.Echo/Fail` with the status whose number is the
 /// first byte, `/echo.Echo/Never` not at all, `/echo.Echo/Metadata` with the request's metadata as headers and as
 /// trailers. `/bench.Echo/Unary` and `/bench.Echo/Stream` decode the message (a text and bytes, as
@@ -15,7 +15,13 @@ enum EchoServer {
     static func main() throws {
         let port = CommandLine.arguments.dropFirst().first.flatMap { UInt16($0) } ?? 0
         let loop = try EventLoop()
-        let server = GRPCServer(clock: loop.clock, turns: loop.turns, limits: WireLimits())
+        var limits = WireLimits()
+        if let milliseconds = CommandLine.arguments.dropFirst(2).first.flatMap(UInt64.init) {
+            limits.handshakeTimeoutMilliseconds = milliseconds
+            limits.keepaliveIntervalMilliseconds = milliseconds
+            limits.keepaliveTimeoutMilliseconds = milliseconds
+        }
+        let server = GRPCServer(clock: loop.clock, turns: loop.turns, limits: limits)
         serve(server)
         serveDecoded(server)
         let listener = try loop.network.listen(on: HostPort(host: "127.0.0.1", port: port)) { server.accept($0) }

@@ -50,6 +50,9 @@ public struct LogLimits: Sendable {
 public struct WireLimits: Sendable {
     public var messageByteCountMax = 4 << 20
     public var headerListByteCountMax = 16 << 10
+    /// A header block that goes on beyond this ends its connection. Up to here, and above `headerListByteCountMax`, it is
+    /// a call that fails.
+    public var headerBlockByteCountMax = 64 << 10
     public var concurrentStreamCountMax: UInt32 = 1024
     public var connectionCountMax = 16_384
     public var streamWindowByteCount: Int32 = 1 << 20
@@ -70,7 +73,11 @@ public struct WireLimits: Sendable {
     /// connections of one server or channel. A call that needs more fails.
     public var inboundByteCountPerConnectionMax = 64 << 20
     public var inboundByteCountMax = 512 << 20
-    /// Frames of a peer that cost work and bring none, above all RST_STREAM: as many at once, then so many per second.
+    /// What waits in streams to be sent, in one connection and in all connections of one server. A call that would add
+    /// more fails.
+    public var outboundByteCountPerConnectionMax = 128 << 20
+    public var outboundByteCountMax = 512 << 20
+    /// Frames of a peer that cost work and bring none, above all RST_STREAM, and our own that it provokes: as many at once, then so many per second.
     public var unproductiveFrameBurstMax: UInt64 = 4096
     public var unproductiveFramesPerSecondMax: UInt64 = 256
     /// Calls of one channel that wait for a connection or for a free stream.
@@ -292,6 +299,13 @@ extension Limits {
         try check(
             wire.inboundByteCountPerConnectionMax >= wire.messageByteCountMax + Int(wire.connectionWindowByteCount),
             "wire.inboundByteCountPerConnectionMax ≥ wire.messageByteCountMax + wire.connectionWindowByteCount")
+        try check(
+            wire.headerBlockByteCountMax >= wire.headerListByteCountMax,
+            "wire.headerBlockByteCountMax ≥ wire.headerListByteCountMax")
+        try check(
+            wire.outboundByteCountPerConnectionMax >= wire.streamOutputByteCountMax
+                && wire.outboundByteCountMax >= wire.outboundByteCountPerConnectionMax,
+            "wire.streamOutputByteCountMax ≤ wire.outboundByteCountPerConnectionMax ≤ wire.outboundByteCountMax")
         try check(
             wire.streamOutputByteCountMax >= wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount,
             "wire.streamOutputByteCountMax ≥ wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount")

@@ -184,6 +184,31 @@ final class HTTP2ConnectionTests: XCTestCase {
         XCTAssertFalse(isCancelled, "it was the handler's own doing")
     }
 
+    /// Many calls that are each within their own bound.
+    func testOutputThatWaitsIsBoundedPerConnectionAndInAll() throws {
+        for isPerConnection in [true, false] {
+            var limits = WireLimits()
+            limits.outboundByteCountPerConnectionMax = isPerConnection ? 1 << 20 : 64 << 20
+            limits.outboundByteCountMax = isPerConnection ? 64 << 20 : 1 << 20
+            let rig = try Rig(server: limits)
+            rig.server.unary(path) { call, _ in call.respond([UInt8](repeating: 1, count: 100_000)) }
+            let peer = rig.rawClient()
+            // No credit for the answers, but for what is left of the first 64 KiB.
+            for stream in stride(from: Int32(1), to: 41, by: 2) {
+                peer.sendHeaders(RawPeer.requestFields(path), stream: stream)
+                peer.sendData(RawPeer.message([]), stream: stream, isEnd: true)
+            }
+            rig.world.run()
+            let failed = stride(from: Int32(1), to: 41, by: 2).filter { peer.fields(stream: $0)["grpc-status"] == "8" }
+            XCTAssertEqual(failed.count, 9, "ten answers fit, and what the windows took makes room for one more")
+            XCTAssertEqual(rig.server.context.counters.unreadOutputCount, UInt64(failed.count))
+            XCTAssertLessThanOrEqual(rig.server.context.outboundByteCount, 1 << 20)
+            peer.connection.close()
+            rig.world.run()
+            XCTAssertEqual(rig.server.context.outboundByteCount, 0)
+        }
+    }
+
     func testPeerThatDoesNotReadIsNotReadFrom() throws {
         var limits = WireLimits()
         limits.outputHighWatermarkByteCount = 100_000

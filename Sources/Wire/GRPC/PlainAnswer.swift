@@ -33,6 +33,8 @@ final class PlainAnswer: HTTP2Stream {
         stopReceiving()
     }
 
+    override var isAnswered: Bool { true }
+
     override func receive(_ chunk: UnsafeRawBufferPointer) {
         _ = settle(received: chunk.count, isPaused: false)
     }

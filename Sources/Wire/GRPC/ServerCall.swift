@@ -75,13 +75,22 @@ public class ServerCall: HTTP2Stream {
                     .resourceExhausted, "the answer has \(byteCount) bytes, more than \(limits.messageByteCountMax)"))
             return false
         }
-        if outbox.byteCount + byteCount > limits.streamOutputByteCountMax {
+        if outbox.byteCount + byteCount > limits.streamOutputByteCountMax || !hasRoomForOutput(byteCount) {
+            context.counters.unreadOutputCount += 1
             outbox.removeAll()
             conclude(GRPCStatus(.resourceExhausted, "the caller does not read its answers fast enough"))
             return false
         }
         return true
     }
+
+    private final func hasRoomForOutput(_ byteCount: Int) -> Bool {
+        let ofConnection = (connection?.outboundByteCount ?? 0) + byteCount
+        return ofConnection <= context.limits.outboundByteCountPerConnectionMax
+            && context.outboundByteCount + byteCount <= context.limits.outboundByteCountMax
+    }
+
+    override final var isAnswered: Bool { answer == .ended }
 
     /// The status goes out after the messages that wait; nothing can be added.
     final func conclude(_ status: GRPCStatus) {
@@ -95,6 +104,7 @@ public class ServerCall: HTTP2Stream {
         case .ignore: break
         }
         stopReceiving()
+        countOutput()
         if deadline != nil, outbox.byteCount == 0 { context.timers.remove(self) }
         onCancel = nil
     }

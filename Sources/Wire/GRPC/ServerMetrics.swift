@@ -10,6 +10,14 @@ struct WireCounters {
     var timeoutCount: UInt64 = 0
     /// Connections ended because of frames that cost work and bring none.
     var floodCount: UInt64 = 0
+    /// Connections ended for a header block far beyond the announced limit.
+    var headerBombCount: UInt64 = 0
+    /// Streams that we reset for what the other side did wrong; too many count as a flood.
+    var inducedResetCount: UInt64 = 0
+    /// Answers given up because nothing of them was taken.
+    var stalledAnswerCount: UInt64 = 0
+    /// Calls that failed because too much waited to be taken by their caller, or by all.
+    var unreadOutputCount: UInt64 = 0
     /// Requests that no handler saw: unknown path, no gRPC, malformed.
     var refusedRequestCount: UInt64 = 0
     var receivedByteCount: UInt64 = 0
@@ -70,6 +78,20 @@ extension GRPCServer {
             counters.timeoutCount)
         exposition.counter(
             "raftoral_wire_floods_total", "Connections ended for frames that only cost work.", counters.floodCount)
+        exposition.counter(
+            "raftoral_wire_header_bombs_total", "Connections ended for headers far beyond the limit.",
+            counters.headerBombCount)
+        exposition.counter(
+            "raftoral_wire_induced_resets_total", "Streams reset for what their callers did wrong.",
+            counters.inducedResetCount)
+        exposition.counter(
+            "raftoral_wire_stalled_answers_total", "Answers given up because nothing of them was taken.",
+            counters.stalledAnswerCount)
+        exposition.counter(
+            "raftoral_wire_unread_output_total", "Calls failed because too much waited to be taken.",
+            counters.unreadOutputCount)
+        exposition.gauge(
+            "raftoral_wire_outbound_buffered_bytes", "Waiting in calls to be sent.", context.outboundByteCount)
         exposition.counter(
             "raftoral_wire_requests_refused_total", "Requests that no method saw: unknown path, not gRPC, malformed.",
             counters.refusedRequestCount)

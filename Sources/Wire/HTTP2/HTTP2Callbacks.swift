@@ -23,6 +23,7 @@ enum HTTP2Callbacks {
         nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, receiveInvalidFrame)
         nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, closeStream)
         nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, frameNotSent)
+        nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, frameSent)
         nghttp2_session_callbacks_set_send_data_callback(callbacks, sendData)
         return Table(pointer: callbacks)
     }()
@@ -30,17 +31,25 @@ enum HTTP2Callbacks {
     private static var beginHeaders: nghttp2_on_begin_headers_callback {
         { _, frame, pointer in
             guard let frame else { return 0 }
-            return withConnection(pointer) { $0.beginHeaders(frame.pointee.headers.cat) }
+            return withConnection(pointer) { connection in
+                connection.headerBlockByteCount = 0
+                connection.beginHeaders(frame.pointee.headers.cat)
+            }
         }
     }
 
     private static var receiveHeader: nghttp2_on_header_callback {
         { _, _, name, nameCount, value, valueCount, _, pointer in
-            withConnection(pointer) {
-                $0.receiveHeader(
+            var isBomb = false
+            _ = withConnection(pointer) { connection in
+                isBomb = !connection.admitHeader(byteCount: nameCount + valueCount + 32)
+                guard !isBomb else { return }
+                connection.receiveHeader(
                     UnsafeRawBufferPointer(start: name, count: nameCount),
                     UnsafeRawBufferPointer(start: value, count: valueCount))
             }
+            // The rest of this block is decompressed for the sake of the table, but neither checked nor told.
+            return isBomb ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue : 0
         }
     }
 
@@ -88,6 +97,16 @@ enum HTTP2Callbacks {
         }
     }
 
+    /// CVE-2025-8671: a peer that makes us reset its streams pays for it as for resets of its own.
+    private static var frameSent: nghttp2_on_frame_send_callback {
+        { _, frame, pointer in
+            guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_RST_STREAM.rawValue else { return 0 }
+            return withConnection(pointer) {
+                $0.resetSent(HTTP2ErrorCode(rawValue: frame.pointee.rst_stream.error_code))
+            }
+        }
+    }
+
     static var readData: nghttp2_data_source_read_callback {
         { _, _, _, byteCountMax, flags, source, _ in
             guard let flags, let pointer = source?.pointee.ptr else {
@@ -128,6 +147,7 @@ private func withStream(_ pointer: UnsafeMutableRawPointer, _ body: (HTTP2Stream
 
 extension HTTP2Connection {
     fileprivate func receive(_ frame: UnsafePointer<nghttp2_frame>) {
+        hasCompletedFrame = true
         let header = frame.pointee.hd
         let streamID = header.stream_id
         let isEnd = header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0

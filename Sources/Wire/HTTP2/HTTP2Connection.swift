@@ -22,6 +22,13 @@ class HTTP2Connection: ConnectionHandler {
     final private(set) var streams: [HTTP2Stream] = []
     /// As `HTTP2Context.inboundByteCount`, of this connection.
     final var inboundByteCount = 0
+    /// As `HTTP2Context.outboundByteCount`, of this connection.
+    final var outboundByteCount = 0
+    /// Of the header block that is arriving, as SETTINGS_MAX_HEADER_LIST_SIZE counts.
+    final var headerBlockByteCount = 0
+    /// A frame has come to its end since the last look. Bytes alone are no progress: who sends one now and then never
+    /// gets to the end of a frame, nor can it answer a PING within one.
+    final var hasCompletedFrame = false
     /// The stream that kept a pointer into what is being read.
     final var holder: HTTP2Stream?
 
@@ -122,7 +129,6 @@ class HTTP2Connection: ConnectionHandler {
 
     final func connectionDidRead(_ bytes: UnsafeRawBufferPointer) {
         guard phase == .handshaking || phase == .open else { return }
-        keepalive.progressTime = context.clock.now
         context.counters.receivedByteCount &+= UInt64(bytes.count)
         isInSession = true
         let result = nghttp2_session_mem_recv(
@@ -130,9 +136,29 @@ class HTTP2Connection: ConnectionHandler {
         holder?.keepHeldMessage()
         holder = nil
         isInSession = false
+        if hasCompletedFrame {
+            hasCompletedFrame = false
+            keepalive.progressTime = context.clock.now
+        }
         if result < 0, failure == nil { failure = String(cString: nghttp2_strerror(Int32(result))) }
         if let failure { return abort(failure) }
         flushLater()
+    }
+
+    /// False for a field of a header block that is larger by far than was announced: whoever sends that means harm.
+    final func admitHeader(byteCount: Int) -> Bool {
+        headerBlockByteCount += byteCount
+        guard headerBlockByteCount > context.limits.headerBlockByteCountMax else { return true }
+        context.counters.headerBombCount += 1
+        nghttp2_session_terminate_session(session, HTTP2ErrorCode.enhanceYourCalm.rawValue)
+        return false
+    }
+
+    final func resetSent(_ error: HTTP2ErrorCode) {
+        // These two are our own decisions: the answer came before the request's end, or nobody takes it.
+        if error == .noError || error == .cancel { return }
+        context.counters.inducedResetCount += 1
+        countUnproductiveFrame()
     }
 
     /// A frame that costs work and brings none. Too many, and the peer is told to go.

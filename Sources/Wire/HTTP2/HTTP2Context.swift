@@ -9,6 +9,8 @@ final class HTTP2Context {
     let output = OutputBuffer()
     /// Bytes of received messages that are incomplete or not yet taken by their handlers.
     var inboundByteCount = 0
+    /// Bytes that wait in streams to be sent.
+    var outboundByteCount = 0
 
     var counters = WireCounters()
 

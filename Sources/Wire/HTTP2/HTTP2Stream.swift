@@ -36,6 +36,10 @@ public class HTTP2Stream {
     final var reader: MessageReader
     /// Received bytes that the peer's flow-control window has not got back yet.
     final private var uncreditedByteCount = 0
+    /// What the connection and the context count as waiting here to be sent.
+    final private var countedOutputByteCount = 0
+    /// `outbox.byteCount` at the last look for stalled answers.
+    final private var outputByteCountMark = 0
     final private var isDelivering = false
     final private var isDeliveryPostponed = false
     /// What the connection and the context count as buffered here.
@@ -61,6 +65,8 @@ public class HTTP2Stream {
     /// Nothing follows; the stream has left its connection. What it has buffered is its own to release.
     func ended(_ closure: Closure) {}
     func timerFired() {}
+    /// Nothing is added to `outbox` any more, and it is the peer's to take.
+    var isAnswered: Bool { false }
 
     // What `deliver` asks and tells.
     var isTaking: Bool { false }
@@ -85,6 +91,7 @@ public class HTTP2Stream {
 
     private final func feed() {
         guard let connection else { return }
+        countOutput()
         if isStarved {
             isStarved = false
             nghttp2_session_resume_data(connection.session, streamID)
@@ -125,10 +132,31 @@ public class HTTP2Stream {
         let target = context.output.extend(by: headerByteCount + byteCount)
         target.copyMemory(from: frameHeader, byteCount: headerByteCount)
         outbox.move(byteCount, to: target + headerByteCount)
+        countOutput()
         if isAboveWatermark, outbox.byteCount <= context.limits.streamOutputHighWatermarkByteCount / 2 {
             isAboveWatermark = false
             connection?.becameWritable(self)
         }
+    }
+
+    /// Call after `outbox` has changed.
+    final func countOutput() {
+        guard let connection else { return }
+        let growth = outbox.byteCount - countedOutputByteCount
+        countedOutputByteCount += growth
+        connection.outboundByteCount += growth
+        context.outboundByteCount += growth
+    }
+
+    /// True when a complete answer lies here as it did at the last look.
+    final func isStalledSinceLastLook() -> Bool {
+        guard isAnswered, outbox.byteCount > 0 else {
+            outputByteCountMark = 0
+            return false
+        }
+        if outbox.byteCount == outputByteCountMark { return true }
+        outputByteCountMark = outbox.byteCount
+        return false
     }
 
     final func reset(_ error: HTTP2ErrorCode) {
@@ -214,6 +242,9 @@ public class HTTP2Stream {
     final func leaveConnection() {
         guard let connection else { return }
         connection.inboundByteCount -= bufferedByteCount
+        connection.outboundByteCount -= countedOutputByteCount
+        context.outboundByteCount -= countedOutputByteCount
+        countedOutputByteCount = 0
         connection.settle(streamID, received: 0, held: -uncreditedByteCount, isEnded: true)
         uncreditedByteCount = 0
         self.connection = nil

@@ -46,6 +46,7 @@ extension HTTP2Connection: TimerQueueMember {
 
     func timerFired() {
         let now = context.clock.now
+        if keepalive.wait == .quiet { resetStalledAnswers() }
         switch keepalive.wait {
         case .handshake:
             context.counters.timeoutCount += 1
@@ -67,7 +68,15 @@ extension HTTP2Connection: TimerQueueMember {
         }
     }
 
-    /// Until `keepaliveTimeoutMilliseconds` have passed without a byte read or taken.
+    /// Zero windows are not held for ever: an answer of which nothing was taken for an interval is given up.
+    private func resetStalledAnswers() {
+        for stream in streams where stream.isStalledSinceLastLook() {
+            context.counters.stalledAnswerCount += 1
+            stream.reset(.cancel)
+        }
+    }
+
+    /// Until `keepaliveTimeoutMilliseconds` have passed without a frame read or a byte taken.
     func waitForPong() {
         keepalive.wait = .ponging
         keepalive.pingTime = context.clock.now

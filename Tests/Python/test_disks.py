@@ -1,5 +1,5 @@
-"""Full and slow disks under real nodes. Each disk is a small tmpfs in a mount namespace of its own; a disk stalls when a
-library that is loaded before libc holds back its fdatasync."""
+"""Full, slow and failing disks under real nodes. A full disk is a small tmpfs in a mount namespace of its own; a disk stalls
+or fails when a library that is loaded before libc holds back its fdatasync, or lets it fail."""
 
 import itertools
 import os
@@ -248,23 +248,51 @@ def test_one_full_disk_under_all_nodes(processes, disks):
 STALLING = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 int fdatasync(int descriptor) {
     const char *gate = getenv("STALL_WHILE");
+    const char *failing = getenv("FAIL_WHILE");
     while (gate && access(gate, F_OK) == 0) usleep(10000);
+    if (failing && access(failing, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
     return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(descriptor);
 }
 """
 
 
-def test_slow_disk_of_the_leader(processes, tmp_path):
+@pytest.fixture
+def library(tmp_path):
     compiler = shutil.which("clang") or shutil.which("cc")
     assert compiler, "no C compiler: the Swift toolchain's clang has to be on the PATH"
-    source, library = tmp_path / "stall.c", tmp_path / "stall.so"
+    source, built = tmp_path / "stall.c", tmp_path / "stall.so"
     source.write_text(STALLING)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True, timeout=300)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", built, source, "-ldl"], check=True, timeout=300)
+    return built
+
+
+def test_a_failing_disk_ends_the_node(processes, library, tmp_path):
+    gate = tmp_path / "fail"
+    node = processes.node(
+        "--bootstrap", prefix=("env", f"LD_PRELOAD={library}", f"FAIL_WHILE={gate}")).wait_until_running()
+    values = {f"key-{number}": b"%d" % number for number in range(10)}
+    for key, value in values.items():
+        node.variables.Put(pb.PutRequest(key=key, value=value), timeout=60)
+    gate.touch()
+    failure(lambda: node.variables.Put(pb.PutRequest(key="lost", value=b"v"), timeout=60))
+    # By itself, and without another attempt: what is on the disk is not known any more.
+    assert node.wait() == 1
+    assert "✗ cannot synchronize " in node.err.text and ".log: i/o error" in node.err.text, node.err.text
+    assert "start the node again: it resumes from what it acknowledged" in node.err.text
+    again = processes.node(port=node.port).wait_until_running()
+    check_values(again, values)
+
+
+def test_slow_disk_of_the_leader(processes, library, tmp_path):
     gates = [tmp_path / f"stall-{number}" for number in range(3)]
 
     def prefix(number):

@@ -82,7 +82,7 @@ class Load:
                     input=json_payload(f'{{"n":{n},"stepDelayMilliseconds":{chance.randint(0, 60)}}}'),
                     request_id=f"request-{name}",
                 )
-                answer = client.ask("StartWorkflow", request, timeout=10, patience=240)
+                answer = client.ask("StartWorkflow", request, timeout=10, patience=900)
                 assert answer.workflow_id == name
                 with self._lock:
                     self.acknowledged[name] = (n, answer.run_id)
@@ -135,10 +135,10 @@ def check_results(acknowledged, addresses, chance):
         owners = collections.Counter()
         for name, (n, run) in acknowledged.items():
             which = {"workflow_id": name, "run_id": run}
-            answer = client.ask("GetWorkflowResult", pb.GetWorkflowResultRequest(**which), timeout=60, patience=240)
+            answer = client.ask("GetWorkflowResult", pb.GetWorkflowResultRequest(**which), timeout=60, patience=900)
             assert answer.status == pb.COMPLETED, (name, answer)
             assert answer.result.data == b'{"result":%d}' % fibonacci(n), (name, n, answer)
-            described = client.ask("DescribeWorkflow", pb.DescribeWorkflowRequest(**which), timeout=60, patience=240)
+            described = client.ask("DescribeWorkflow", pb.DescribeWorkflowRequest(**which), timeout=60, patience=900)
             steps = described.checkpoints
             assert [step.position for step in steps] == list(range(n)), name
             assert [step.key for step in steps] == [f"fibonacci-{i}" for i in range(1, n + 1)], name

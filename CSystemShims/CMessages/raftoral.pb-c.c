@@ -4830,7 +4830,7 @@ const ProtobufCMessageDescriptor raftoral__delete_response__descriptor =
   (ProtobufCMessageInit) raftoral__delete_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__join_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor raftoral__join_request__field_descriptors[5] =
 {
   {
     "address",
@@ -4880,17 +4880,30 @@ static const ProtobufCFieldDescriptor raftoral__join_request__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__JoinRequest, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__join_request__field_indices_by_name[] = {
   0,   /* field[0] = address */
   3,   /* field[3] = highest_known_node_id */
   1,   /* field[1] = node_id */
+  4,   /* field[4] = protocol_level */
   2,   /* field[2] = request_id */
 };
 static const ProtobufCIntRange raftoral__join_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor raftoral__join_request__descriptor =
 {
@@ -4900,14 +4913,14 @@ const ProtobufCMessageDescriptor raftoral__join_request__descriptor =
   "Raftoral__JoinRequest",
   "raftoral",
   sizeof(Raftoral__JoinRequest),
-  4,
+  5,
   raftoral__join_request__field_descriptors,
   raftoral__join_request__field_indices_by_name,
   1,  raftoral__join_request__number_ranges,
   (ProtobufCMessageInit) raftoral__join_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__cluster_member__field_descriptors[2] =
+static const ProtobufCFieldDescriptor raftoral__cluster_member__field_descriptors[3] =
 {
   {
     "node_id",
@@ -4933,15 +4946,28 @@ static const ProtobufCFieldDescriptor raftoral__cluster_member__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ClusterMember, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__cluster_member__field_indices_by_name[] = {
   1,   /* field[1] = address */
   0,   /* field[0] = node_id */
+  2,   /* field[2] = protocol_level */
 };
 static const ProtobufCIntRange raftoral__cluster_member__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor raftoral__cluster_member__descriptor =
 {
@@ -4951,7 +4977,7 @@ const ProtobufCMessageDescriptor raftoral__cluster_member__descriptor =
   "Raftoral__ClusterMember",
   "raftoral",
   sizeof(Raftoral__ClusterMember),
-  2,
+  3,
   raftoral__cluster_member__field_descriptors,
   raftoral__cluster_member__field_indices_by_name,
   1,  raftoral__cluster_member__number_ranges,
@@ -5298,7 +5324,7 @@ const ProtobufCMessageDescriptor raftoral__group_status__descriptor =
   (ProtobufCMessageInit) raftoral__group_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__cluster_status_response__field_descriptors[6] =
+static const ProtobufCFieldDescriptor raftoral__cluster_status_response__field_descriptors[7] =
 {
   {
     "node_id",
@@ -5372,6 +5398,18 @@ static const ProtobufCFieldDescriptor raftoral__cluster_status_response__field_d
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ClusterStatusResponse, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__cluster_status_response__field_indices_by_name[] = {
   2,   /* field[2] = address */
@@ -5379,12 +5417,13 @@ static const unsigned raftoral__cluster_status_response__field_indices_by_name[]
   5,   /* field[5] = groups */
   4,   /* field[4] = members */
   0,   /* field[0] = node_id */
+  6,   /* field[6] = protocol_level */
   3,   /* field[3] = version */
 };
 static const ProtobufCIntRange raftoral__cluster_status_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor raftoral__cluster_status_response__descriptor =
 {
@@ -5394,14 +5433,14 @@ const ProtobufCMessageDescriptor raftoral__cluster_status_response__descriptor =
   "Raftoral__ClusterStatusResponse",
   "raftoral",
   sizeof(Raftoral__ClusterStatusResponse),
-  6,
+  7,
   raftoral__cluster_status_response__field_descriptors,
   raftoral__cluster_status_response__field_indices_by_name,
   1,  raftoral__cluster_status_response__number_ranges,
   (ProtobufCMessageInit) raftoral__cluster_status_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__remove_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor raftoral__remove_request__field_descriptors[3] =
 {
   {
     "node_id",
@@ -5415,14 +5454,40 @@ static const ProtobufCFieldDescriptor raftoral__remove_request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "force",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__RemoveRequest, force),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "forwarded",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__RemoveRequest, forwarded),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__remove_request__field_indices_by_name[] = {
+  1,   /* field[1] = force */
+  2,   /* field[2] = forwarded */
   0,   /* field[0] = node_id */
 };
 static const ProtobufCIntRange raftoral__remove_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor raftoral__remove_request__descriptor =
 {
@@ -5432,7 +5497,7 @@ const ProtobufCMessageDescriptor raftoral__remove_request__descriptor =
   "Raftoral__RemoveRequest",
   "raftoral",
   sizeof(Raftoral__RemoveRequest),
-  1,
+  3,
   raftoral__remove_request__field_descriptors,
   raftoral__remove_request__field_indices_by_name,
   1,  raftoral__remove_request__number_ranges,

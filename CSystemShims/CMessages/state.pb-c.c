@@ -341,7 +341,7 @@ const ProtobufCMessageDescriptor raftoral__state__directory_command__descriptor 
   (ProtobufCMessageInit) raftoral__state__directory_command__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__state__directory_add__field_descriptors[4] =
+static const ProtobufCFieldDescriptor raftoral__state__directory_add__field_descriptors[5] =
 {
   {
     "address",
@@ -391,17 +391,30 @@ static const ProtobufCFieldDescriptor raftoral__state__directory_add__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__State__DirectoryAdd, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__state__directory_add__field_indices_by_name[] = {
   3,   /* field[3] = above_node_id */
   0,   /* field[0] = address */
   1,   /* field[1] = node_id */
+  4,   /* field[4] = protocol_level */
   2,   /* field[2] = request_id */
 };
 static const ProtobufCIntRange raftoral__state__directory_add__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor raftoral__state__directory_add__descriptor =
 {
@@ -411,7 +424,7 @@ const ProtobufCMessageDescriptor raftoral__state__directory_add__descriptor =
   "Raftoral__State__DirectoryAdd",
   "raftoral.state",
   sizeof(Raftoral__State__DirectoryAdd),
-  4,
+  5,
   raftoral__state__directory_add__field_descriptors,
   raftoral__state__directory_add__field_indices_by_name,
   1,  raftoral__state__directory_add__number_ranges,
@@ -456,7 +469,7 @@ const ProtobufCMessageDescriptor raftoral__state__directory_remove__descriptor =
   (ProtobufCMessageInit) raftoral__state__directory_remove__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__state__directory_set_address__field_descriptors[2] =
+static const ProtobufCFieldDescriptor raftoral__state__directory_set_address__field_descriptors[3] =
 {
   {
     "node_id",
@@ -482,15 +495,28 @@ static const ProtobufCFieldDescriptor raftoral__state__directory_set_address__fi
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__State__DirectorySetAddress, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__state__directory_set_address__field_indices_by_name[] = {
   1,   /* field[1] = address */
   0,   /* field[0] = node_id */
+  2,   /* field[2] = protocol_level */
 };
 static const ProtobufCIntRange raftoral__state__directory_set_address__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor raftoral__state__directory_set_address__descriptor =
 {
@@ -500,14 +526,14 @@ const ProtobufCMessageDescriptor raftoral__state__directory_set_address__descrip
   "Raftoral__State__DirectorySetAddress",
   "raftoral.state",
   sizeof(Raftoral__State__DirectorySetAddress),
-  2,
+  3,
   raftoral__state__directory_set_address__field_descriptors,
   raftoral__state__directory_set_address__field_indices_by_name,
   1,  raftoral__state__directory_set_address__number_ranges,
   (ProtobufCMessageInit) raftoral__state__directory_set_address__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__state__directory_member__field_descriptors[3] =
+static const ProtobufCFieldDescriptor raftoral__state__directory_member__field_descriptors[4] =
 {
   {
     "node_id",
@@ -545,16 +571,29 @@ static const ProtobufCFieldDescriptor raftoral__state__directory_member__field_d
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__State__DirectoryMember, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__state__directory_member__field_indices_by_name[] = {
   1,   /* field[1] = address */
   0,   /* field[0] = node_id */
+  3,   /* field[3] = protocol_level */
   2,   /* field[2] = request_id */
 };
 static const ProtobufCIntRange raftoral__state__directory_member__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor raftoral__state__directory_member__descriptor =
 {
@@ -564,14 +603,14 @@ const ProtobufCMessageDescriptor raftoral__state__directory_member__descriptor =
   "Raftoral__State__DirectoryMember",
   "raftoral.state",
   sizeof(Raftoral__State__DirectoryMember),
-  3,
+  4,
   raftoral__state__directory_member__field_descriptors,
   raftoral__state__directory_member__field_indices_by_name,
   1,  raftoral__state__directory_member__number_ranges,
   (ProtobufCMessageInit) raftoral__state__directory_member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__state__directory_state__field_descriptors[5] =
+static const ProtobufCFieldDescriptor raftoral__state__directory_state__field_descriptors[6] =
 {
   {
     "cluster_id",
@@ -633,18 +672,31 @@ static const ProtobufCFieldDescriptor raftoral__state__directory_state__field_de
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_level",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__State__DirectoryState, protocol_level),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__state__directory_state__field_indices_by_name[] = {
   0,   /* field[0] = cluster_id */
   3,   /* field[3] = group_ids */
   1,   /* field[1] = highest_node_id */
   2,   /* field[2] = members */
+  5,   /* field[5] = protocol_level */
   4,   /* field[4] = removed_node_ids */
 };
 static const ProtobufCIntRange raftoral__state__directory_state__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor raftoral__state__directory_state__descriptor =
 {
@@ -654,7 +706,7 @@ const ProtobufCMessageDescriptor raftoral__state__directory_state__descriptor =
   "Raftoral__State__DirectoryState",
   "raftoral.state",
   sizeof(Raftoral__State__DirectoryState),
-  5,
+  6,
   raftoral__state__directory_state__field_descriptors,
   raftoral__state__directory_state__field_indices_by_name,
   1,  raftoral__state__directory_state__number_ranges,

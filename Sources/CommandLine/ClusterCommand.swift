@@ -5,7 +5,7 @@ import Raftoral
 struct ClusterCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster", abstract: "Look at the cluster and change it.",
-        subcommands: [Status.self, Remove.self, TransferLeader.self])
+        subcommands: [Status.self, Members.self, Remove.self, Replace.self, TransferLeader.self])
 
     struct Status: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "Show every node of the cluster.")
@@ -57,19 +57,6 @@ struct ClusterCommand: ParsableCommand {
         }
     }
 
-    struct Remove: ClientCommand {
-        static let configuration = CommandConfiguration(abstract: "Remove a node for ever.")
-        @OptionGroup var options: ClientOptions
-        @Argument(help: "The node's id.") var node: UInt64
-
-        func run(_ client: ClusterClient) async throws(ClientFailure) {
-            _ = try await client.call(
-                ClusterServicePath.remove, RemoveRequest(nodeID: NodeID(node)), RemoveResponse.self,
-                kind: .write)
-            Console.out("node \(node) is removed")
-        }
-    }
-
     struct TransferLeader: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "Hand the leadership of a group to a node.")
         @OptionGroup var options: ClientOptions
@@ -85,10 +72,11 @@ struct ClusterCommand: ParsableCommand {
     }
 }
 
-private struct ClusterView: Encodable {
+struct ClusterView: Encodable {
     struct Member: Encodable {
         var nodeID: UInt64
         var address: String
+        var protocolLevel: UInt32
     }
 
     struct Replica: Encodable {
@@ -116,6 +104,7 @@ private struct ClusterView: Encodable {
     var clusterID: String
     var address: String
     var version: String
+    var protocolLevel: UInt32
     var members: [Member]
     var groups: [Group]
 
@@ -124,7 +113,10 @@ private struct ClusterView: Encodable {
         clusterID = status.clusterID
         address = status.address
         version = status.version
-        members = status.members.map { Member(nodeID: $0.nodeID.rawValue, address: $0.address) }
+        protocolLevel = status.protocolLevel
+        members = status.members.map {
+            Member(nodeID: $0.nodeID.rawValue, address: $0.address, protocolLevel: $0.protocolLevel)
+        }
         groups = status.groups.map { group in
             Group(
                 groupID: group.groupID.rawValue, role: StartReport.text(group.role), term: group.term.rawValue,

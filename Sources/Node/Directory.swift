@@ -10,6 +10,7 @@ enum DirectoryResult: Equatable, Sendable {
     case unknownNode(NodeID)
     case lastNode
     case idsExhausted
+    case protocolTooOld(needed: UInt32)
 }
 
 /// Group 0: who is in the cluster, under which address, and which ids are spent.
@@ -32,7 +33,7 @@ final class DirectoryMachine: ReplicatedMachine {
     init(clusterID: String, firstNode: NodeID, address: String, groups: [GroupID]) {
         state = DirectoryState(
             clusterID: clusterID, highestNodeID: firstNode,
-            members: [DirectoryMember(nodeID: firstNode, address: address)], groupIDs: groups)
+            members: [DirectoryMember(nodeID: firstNode, address: address)], groupIDs: groups, protocolLevel: 1)
     }
 
     func apply(_ payload: ArraySlice<UInt8>, _ entry: AppliedEntry) -> (result: AppliedResult, effects: [Effect]) {
@@ -52,14 +53,21 @@ final class DirectoryMachine: ReplicatedMachine {
                 return .unknownNode(change.nodeID)
             }
             state.members[place].address = change.address
+            if change.protocolLevel > 0 { state.members[place].protocolLevel = change.protocolLevel }
+            raiseProtocolLevel()
             return .done
         }
     }
 
     private func add(_ add: DirectoryCommand.Add) -> DirectoryResult {
         // The same request again, for example because its answer was lost: the same id.
-        if !add.requestID.isEmpty, let known = state.members.first(where: { $0.requestID == add.requestID }) {
-            return .added(known.nodeID)
+        if !add.requestID.isEmpty, let place = state.members.firstIndex(where: { $0.requestID == add.requestID }) {
+            // The joiner may have moved meanwhile. Once it is there, it announces its address itself.
+            if state.members[place].protocolLevel == 0 { state.members[place].address = add.address }
+            return .added(state.members[place].nodeID)
+        }
+        guard max(1, add.protocolLevel) >= state.protocolLevel else {
+            return .protocolTooOld(needed: state.protocolLevel)
         }
         var id = add.nodeID == .none ? nextID(above: add.aboveNodeID) : add.nodeID
         if plantedBugs.contains(.reusesNodeIDs), let free = state.removedNodeIDs.popLast() { id = free }
@@ -80,12 +88,22 @@ final class DirectoryMachine: ReplicatedMachine {
     }
 
     private func remove(_ node: NodeID) -> DirectoryResult {
-        guard let place = state.members.firstIndex(where: { $0.nodeID == node }) else { return .unknownNode(node) }
+        guard let place = state.members.firstIndex(where: { $0.nodeID == node }) else {
+            // Asked again, because the answer was lost.
+            return isRemoved(node) ? .done : .unknownNode(node)
+        }
         guard state.members.count > 1 else { return .lastNode }
         state.members.remove(at: place)
         state.removedNodeIDs.append(node)
         state.removedNodeIDs.sort()
+        raiseProtocolLevel()
         return .done
+    }
+
+    /// To what every member that has been there knows. It never falls: what was written at a level stays in the logs.
+    private func raiseProtocolLevel() {
+        let known = state.members.map(\.protocolLevel).filter { $0 > 0 }.min() ?? 0
+        state.protocolLevel = max(state.protocolLevel, known)
     }
 
     func member(_ node: NodeID) -> DirectoryMember? { state.members.first { $0.nodeID == node } }

@@ -9,7 +9,12 @@ import Workflow
 extension Node {
     func reconcile(now: Nanoseconds) {
         if isToldRemoved || directory.isRemoved(id) && isReleased(now) { return stop(because: .removed(id)) }
-        keepOwnAddress()
+        guard directory.state.protocolLevel <= configuration.protocolLevel else {
+            return stop(
+                because: .protocolTooOld(known: configuration.protocolLevel, needed: directory.state.protocolLevel))
+        }
+        announceOneself()
+        dropUnseenMembers(now: now)
         forgetFormerMembers(now)
         askWhetherRemoved(now)
         watchDisk(now)
@@ -23,13 +28,19 @@ extension Node {
     }
 
     private func reconcileConfiguration(of group: RaftGroup, now: Nanoseconds) {
-        let configuration = group.configuration
-        guard configuration.votersOutgoing.isEmpty, !group.hasConfChangeUnderWay else { return }
-        guard let change = nextChange(for: group, configuration, now: now) else { return }
+        guard !group.hasConfChangeUnderWay else { return }
+        let changes: [ConfChangeSingle]
+        switch plan(for: group, now: now).next {
+        case .none: return
+        case .handOver(let heir):
+            group.core.transferLeadership(to: heir)
+            return requestTurn()
+        case .change(let wanted): changes = wanted
+        }
         do {
-            try group.proposeConfChange(change)
-            logger.info(
-                "changing configuration", metadata: ["group": "\(group.id)", "change": "\(change.kind) \(change.node)"])
+            try group.proposeConfChange(changes)
+            let text = changes.map { "\($0.kind) \($0.node)" }.joined(separator: ", ")
+            logger.info("changing configuration", metadata: ["group": "\(group.id)", "change": "\(text)"])
             requestTurn()
         } catch {
             // A transfer under way or too much that is not committed: the next look tries again.
@@ -37,25 +48,60 @@ extension Node {
         }
     }
 
-    private func nextChange(for group: RaftGroup, _ configuration: ConfState, now: Nanoseconds) -> ConfChangeSingle? {
-        let known = Set(group.members)
-        if let removed = group.members.first(where: { $0 != id && directory.isRemoved($0) }) {
-            return ConfChangeSingle(kind: .remove, node: removed)
+    func plan(for group: RaftGroup, now: Nanoseconds) -> MembershipPlan {
+        let members = group.members
+        let patience = Nanoseconds.milliseconds(limits.node.silentVoterMilliseconds)
+        return MembershipPlan(
+            leader: id, wanted: Set(directory.state.members.map(\.nodeID)),
+            removed: Set(directory.state.removedNodeIDs), configuration: group.configuration,
+            fresh: Set(members.filter { isFresh($0, now) }),
+            caughtUp: Set(members.filter { group.isCaughtUp($0, limits: limits.node) && isAlive($0, now) }),
+            // A new leader has heard of nobody yet.
+            longSilent: now < group.leadingSince + patience
+                ? [] : Set(members.filter { now >= (lastHeard[$0] ?? 0) + patience && $0 != id }),
+            voterCountMax: limits.node.voterCountMax)
+    }
+
+    /// Heard of a moment ago, by this node. Two seconds, after which a silent node counts as dead, would be too long:
+    /// the majority could be gone that a removal relies on.
+    func isFresh(_ node: NodeID, _ now: Nanoseconds) -> Bool {
+        if node == id { return true }
+        guard let heard = lastHeard[node] else { return false }
+        let heartbeat = limits.raft.tickMilliseconds * UInt64(limits.raft.heartbeatTicks)
+        return now < heard + .milliseconds(limits.node.freshContactHeartbeatCount * heartbeat)
+    }
+
+    /// The first group in which too few living voters would stay, as this node, which has to lead group 0, sees it.
+    func groupThatWouldStop(without node: NodeID) -> (group: GroupID, forecast: RemovalForecast)? {
+        let now = seams.clock.now
+        let removed = Set(directory.state.removedNodeIDs)
+        for group in groups {
+            let forecast = RemovalForecast(group.configuration, removing: node, removed: removed) { isFresh($0, now) }
+            if !forecast.keepsQuorum { return (group.id, forecast) }
         }
-        if directory.isRemoved(id), let heir = group.heir {
-            // Who stays removes who goes. Without an heir there is nobody yet who could go on alone.
-            group.core.transferLeadership(to: heir)
-            requestTurn()
-            return nil
+        return nil
+    }
+
+    /// A joiner whose answer was lost, and that never asked again, has left a member that nobody is.
+    private func dropUnseenMembers(now: Nanoseconds) {
+        guard let group = groups[.directory], group.isLeader else {
+            unseenSince = [:]
+            return
         }
-        if let missing = directory.state.members.first(where: { !known.contains($0.nodeID) }) {
-            return ConfChangeSingle(kind: .addLearner, node: missing.nodeID)
+        let unseen = directory.state.members.filter { member in
+            member.protocolLevel == 0 && member.nodeID != id && !isAlive(member.nodeID, now)
+                && !groups.contains { $0.configuration.isVoter(member.nodeID) }
         }
-        guard configuration.voters.count < limits.node.voterCountMax else { return nil }
-        let ready = configuration.learners.sorted().first {
-            group.isCaughtUp($0, limits: limits.node) && isAlive($0, now)
+        unseenSince = unseenSince.filter { known in unseen.contains { $0.nodeID == known.key } }
+        for member in unseen {
+            let since = unseenSince[member.nodeID] ?? now
+            unseenSince[member.nodeID] = since
+            guard now >= since + .milliseconds(limits.node.unseenMemberMilliseconds), group.proposals.count == 0
+            else { continue }
+            logger.warning("dropping a member that never came", metadata: ["node": "\(member.nodeID)"])
+            let removal = DirectoryCommand.Remove(nodeID: member.nodeID)
+            propose(DirectoryCommand.remove(removal).encoded(), to: group) { _ in }
         }
-        return ready.map { ConfChangeSingle(kind: .addVoter, node: $0) }
     }
 
     /// The groups go on counting a removed node until their configurations are without it: in a cluster of two nothing
@@ -134,13 +180,26 @@ extension Node {
         return now < heard + .milliseconds(limits.node.ownerFailureMilliseconds)
     }
 
-    /// A node that was started with another address tells the cluster.
-    private func keepOwnAddress() {
-        guard let group = groups[.directory], let member = directory.member(id), group.leader != .none,
-            member.address != advertisedAddress.description, group.proposals.count == 0
-        else { return }
-        let change = DirectoryCommand.SetAddress(nodeID: id, address: advertisedAddress.description)
+    /// A node announces its address and what it knows, once it is there and whenever that has changed.
+    private func announceOneself() {
+        guard let group = groups[.directory], let member = directory.member(id) else { return }
+        let address = advertisedAddress.description
+        let level = configuration.protocolLevel
+        guard member.address != address || member.protocolLevel != level else { return }
+        guard group.leader != .none else {
+            // Nobody speaks to an address that is no longer ours. A stream that we open tells the new one.
+            if member.address != address { greetMembers() }
+            return
+        }
+        guard group.proposals.count == 0 else { return }
+        let change = DirectoryCommand.SetAddress(nodeID: id, address: address, protocolLevel: level)
         propose(DirectoryCommand.setAddress(change).encoded(), to: group) { _ in }
+    }
+
+    private func greetMembers() {
+        for member in directory.state.members where member.nodeID != id {
+            if let address = address(of: member.nodeID) { links.greet(member.nodeID, at: address) }
+        }
     }
 
     // MARK: - Losing the leader

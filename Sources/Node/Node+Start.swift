@@ -304,9 +304,12 @@ private final class NodeStarter {
         _ found: [DiscoveredPeer], _ advertised: HostPort, as id: NodeID?, _ discovery: Discovery,
         deadline: Nanoseconds
     ) async throws(NodeError) -> JoinResponse {
+        // Kept before the first call: whoever asks again after a lost answer, or after a crash, is the same joiner.
+        let token: String
+        do { token = try dataDirectory.joinToken(or: makeToken()) } catch { throw .storage(error) }
         let request = JoinRequest(
-            address: advertised.description, nodeID: id ?? .none, requestID: makeToken(),
-            highestKnownNodeID: NodeID(nextNodeID(found).rawValue - 1))
+            address: advertised.description, nodeID: id ?? .none, requestID: token,
+            highestKnownNodeID: NodeID(nextNodeID(found).rawValue - 1), protocolLevel: configuration.protocolLevel)
         return try await ask(
             found, ClusterServicePath.join, request, JoinResponse.self, discovery, deadline: deadline
         ) { status, target in

@@ -46,6 +46,8 @@ public final class Node {
     var reconcileAt: Nanoseconds = 0
     var leaderlessSince: Nanoseconds?
     var isToldRemoved = false
+    /// Members that have never been there, and since when this leader waits for them.
+    var unseenSince: [NodeID: Nanoseconds] = [:]
     var askedWhetherRemovedAt: Nanoseconds = 0
     /// Since when nobody needs this removed node.
     var unneededSince: Nanoseconds?
@@ -337,7 +339,9 @@ public final class Node {
 
     func address(of node: NodeID) -> HostPort? {
         // A removed node has no address in the directory, and is spoken to until its groups are without it.
-        directory.address(of: node) ?? greetedAddresses[node] ?? links.address(of: node)
+        // A node that was started with another address is heard from there before the directory knows.
+        if inboundStreams[node] != nil, let greeted = greetedAddresses[node] { return greeted }
+        return directory.address(of: node) ?? greetedAddresses[node] ?? links.address(of: node)
     }
 
     // MARK: - The end

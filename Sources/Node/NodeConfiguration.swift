@@ -26,6 +26,8 @@ public struct NodeConfiguration: Sendable {
     public var limits: Limits
     /// Metrics that the program counts by itself; they appear beside those of the node.
     public var metrics = MetricsRegistry()
+    /// For tests: what the node says it knows, in the place of `Version.protocolLevel`.
+    @_spi(Simulation) public var protocolLevel = Version.protocolLevel
     @_spi(Simulation) public var observer: (any NodeObserver)?
     @_spi(Planted) public var plantedBugs: NodePlantedBugs = []
     @_spi(Planted) public var plantedCoreBugs: PlantedBugs = []

@@ -19,6 +19,8 @@ public enum NodeError: Error, Sendable {
     case invalidLimits(LimitViolation)
     case invalidAddress(String)
     case removed(NodeID)
+    /// The members of the cluster have gone on to commands that this program does not know.
+    case protocolTooOld(known: UInt32, needed: UInt32)
     case stopped
 }
 
@@ -103,6 +105,12 @@ extension NodeError: CustomStringConvertible {
             """
             Node \(id) was removed from its cluster and has stopped.
               • To bring this machine back, start it with an empty data directory and --peers.
+            """
+        case .protocolTooOld(let known, let needed):
+            """
+            This program is too old for its cluster: it knows protocol level \(known), and all members of the cluster \
+            have been at level \(needed).
+              • Use the version of the program that the other nodes run, or a later one.
             """
         case .stopped: "The node has stopped."
         }

@@ -38,6 +38,13 @@ package final class PeerLinks {
         link.send(message, group: group, disk: disk)
     }
 
+    /// Opens the stream to a peer when there is none, so that it learns this node's address.
+    package func greet(_ peer: NodeID, at address: HostPort) {
+        let link = link(to: peer, at: address)
+        link.lastSent = seams.clock.now
+        link.greet()
+    }
+
     /// Closes connections to nodes that are members no more, unless something was sent to them lately: whoever was
     /// removed is to hear it.
     package func retain(idleFor idle: Nanoseconds = 0, _ isMember: (NodeID) -> Bool) {
@@ -119,6 +126,8 @@ final class PeerLink {
         let bytes = disk == .inOrder ? RaftEnvelope.encoded(carrying: peerMessage, to: peer) : nil
         isCongested = !stream.send(bytes ?? RaftEnvelope(peerMessage, to: peer, disk: disk).encoded())
     }
+
+    func greet() { _ = openStream() }
 
     func close() {
         giveUpParts()

@@ -167,8 +167,8 @@ final class RaftGroup {
     }
 
     /// One change at a time: the core would turn a second one into an empty entry.
-    func proposeConfChange(_ change: ConfChangeSingle) throws(RaftError) {
-        try core.proposeConfChange(ConfChange(changes: [change]))
+    func proposeConfChange(_ changes: [ConfChangeSingle]) throws(RaftError) {
+        try core.proposeConfChange(ConfChange(changes: changes))
         confChangeUnderWay = (core.term, core.lastIndex)
     }
 

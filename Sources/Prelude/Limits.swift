@@ -131,6 +131,13 @@ public struct NodeLimits: Sendable {
     public var slowWriteMilliseconds: UInt64 = 1_000
     /// For how long after its last slow write a disk counts as slow.
     public var slowDiskMemoryMilliseconds: UInt64 = 10_000
+    /// A voter heard of within the time of so many heartbeats counts as living when another one is to be removed.
+    public var freshContactHeartbeatCount: UInt64 = 5
+    /// A voter that has been silent for this long may give its place to a learner, when there are as many voters as
+    /// there may be.
+    public var silentVoterMilliseconds: UInt64 = 60_000
+    /// A member that has never come is dropped from the directory after this time: its joiner never heard its id.
+    public var unseenMemberMilliseconds: UInt64 = 600_000
     /// Ownership changes of one node that are under way at the same time.
     public var claimBatchCountMax = 1024
     /// Timers that a leader fires at the same time.
@@ -315,6 +322,13 @@ extension Limits {
             "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
         try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
+        try check(node.freshContactHeartbeatCount > 1, "node.freshContactHeartbeatCount > 1")
+        try check(
+            node.silentVoterMilliseconds > node.ownerFailureMilliseconds,
+            "node.silentVoterMilliseconds > node.ownerFailureMilliseconds")
+        try check(
+            node.unseenMemberMilliseconds > node.proposalTimeoutMilliseconds,
+            "node.unseenMemberMilliseconds > node.proposalTimeoutMilliseconds")
         try check(
             node.peerQueueByteCountMax + wire.messageByteCountMax <= wire.streamOutputByteCountMax,
             "node.peerQueueByteCountMax + wire.messageByteCountMax ≤ wire.streamOutputByteCountMax")

@@ -96,10 +96,10 @@ final class SimulatedClient {
     private func anyNode() -> NodeClient? {
         let hosts = simulation.members.filter { $0.state != .empty && $0.state != .removed }.map(\.address)
         guard let target = random.pick(hosts) else { return nil }
-        if let known = connections[target.host] { return known }
+        if let known = connections[target.description] { return known }
         let client = NodeClient(
             seams: seams, limits: WireLimits(), target: target, random: SeededRandom(seed: random.next()))
-        connections[target.host] = client
+        connections[target.description] = client
         return client
     }
 

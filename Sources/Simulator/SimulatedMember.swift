@@ -44,13 +44,17 @@ final class SimulatedMember {
         wallOffsetMilliseconds = Int64.random(in: -500...500, using: &random)
     }
 
-    var address: HostPort { HostPort(host: host, port: 7000) }
+    private var port: UInt16 = 7000
+    /// The machine is gone for good.
+    private(set) var isLost = false
+
+    var address: HostPort { HostPort(host: host, port: port) }
     var isUp: Bool { state == .running || state == .starting }
 
     // MARK: - Life
 
     func start() {
-        guard state == .empty || state == .down else { return }
+        guard !isLost, state == .empty || state == .down else { return }
         life += 1
         log.note("starts life \(life)")
         let world = simulation.world
@@ -198,6 +202,18 @@ final class SimulatedMember {
             end(silently: false, losesUnsynced: false)
             simulation.startLater(self)
         }
+    }
+
+    /// From its next life on the node has another address.
+    func move() {
+        port += 1
+        log.note("is at \(address) from now on")
+    }
+
+    func lose() {
+        isLost = true
+        log.note("is lost for good")
+        end(silently: true, losesUnsynced: true)
     }
 
     func forgetCluster() { state = .removed }

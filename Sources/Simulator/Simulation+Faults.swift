@@ -52,11 +52,13 @@ extension Simulation {
         case .addNode: addNode()
         case .removeNode: removeNode(&choice)
         case .flipByte: flipByte(of: victim, fault, &choice)
+        case .replaceNode: replaceNode(&choice)
+        case .moveNode: moveNode(&choice, after: fault.duration)
         case .clockJump: victim.jumpClock(by: Int64(choice.draw(0...20_000)) - 10_000)
         }
     }
 
-    private func startAgain(_ member: SimulatedMember, after delay: Nanoseconds) {
+    func startAgain(_ member: SimulatedMember, after delay: Nanoseconds) {
         world.schedule(after: delay) { [unowned self] in
             if member.state == .down, checker.violation == nil { member.start() }
         }
@@ -91,7 +93,7 @@ extension Simulation {
     }
 
     private func addNode() {
-        guard members.count < options.nodeCount + 3 else { return }
+        guard options.isStorm ? canGrow : members.count < options.nodeCount + 3 else { return }
         addMember().start()
     }
 
@@ -105,6 +107,7 @@ extension Simulation {
         asked.log.note("is asked to remove node \(id)")
         operate(on: asked, ClusterServicePath.remove, RemoveRequest(nodeID: id), RemoveResponse.self)
         leaving = (leaver, world.now)
+        if options.isStorm { keepAskingToRemove(leaver) }
     }
 
     /// Whoever removes a machine switches it off once the cluster has taken note: a node that was down, or cut off, when
@@ -125,7 +128,9 @@ extension Simulation {
             member.end(silently: false, losesUnsynced: false)
             member.forgetCluster()
             leaving = nil
-        } else if knowing.isEmpty, world.now > since + .seconds(60), present.allSatisfy({ $0.node != nil }) {
+        } else if !options.isStorm, knowing.isEmpty, world.now > since + .seconds(60),
+            present.allSatisfy({ $0.node != nil })
+        {
             leaving = nil
         }
     }

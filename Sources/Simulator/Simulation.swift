@@ -64,6 +64,8 @@ final class Simulation {
     /// Faults go on, or have ended.
     private(set) var isRough = false
     private var usedIDs: [NodeID: Int] = [:]
+    /// Who was moved to another address last.
+    var lastMoved: SimulatedMember?
     /// Who is being removed from the cluster, and since when. One at a time.
     var leaving: (member: SimulatedMember, since: Nanoseconds)?
     var damage: Damage?
@@ -74,7 +76,8 @@ final class Simulation {
         world = SimulatedWorld(seed: options.seed)
         world.traceSink = options.traceSink
         var draw = world.random("profile")
-        var profile = options.profile ?? FaultProfile(drawnFrom: &draw)
+        let drawn = options.isStorm ? FaultProfile.storm(drawnFrom: &draw) : FaultProfile(drawnFrom: &draw)
+        var profile = options.profile ?? drawn
         profile.weights = options.weights ?? profile.weights
         self.profile = profile
         var faults = world.random("schedule")
@@ -181,11 +184,12 @@ final class Simulation {
             switchOffRemoved()
             replaceDamaged()
             return clients.allSatisfy(\.isIdle) && damage == nil && hasOneLeaderPerGroup && allAppliedTheSame
+                && (!options.isStorm || hasSettled)
         }
         if !hasRecovered, checker.violation == nil { checker.fail("liveness", whatIsMissing) }
     }
 
-    private var active: [SimulatedMember] { members.filter { $0.state != .empty && $0.state != .removed } }
+    var active: [SimulatedMember] { members.filter { $0.state != .empty && $0.state != .removed } }
 
     private var hasOneLeaderPerGroup: Bool {
         let nodes = active.map(\.node)
@@ -345,7 +349,8 @@ final class Simulation {
             }
         case .cannotRestore, .foreignCluster, .nodeIDExists, .invalidLimits, .invalidAddress:
             checker.fail("a node starts after a crash", "\(member.host): \(error.summary)")
-        case .noPeersFound, .joinRefused, .cannotRepair, .cannotBind, .cannotBindAdmin, .nothingToDo, .removed,
+        case .protocolTooOld, .noPeersFound, .joinRefused, .cannotRepair, .cannotBind, .cannotBindAdmin, .nothingToDo,
+            .removed,
             .stopped:
             break
         }

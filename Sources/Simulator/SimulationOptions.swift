@@ -27,6 +27,8 @@ public struct SimulationOptions: Sendable {
     public var traceSink: (@Sendable (String) -> Void)?
     /// Replaces the weights of the classes of faults that the seed draws; those that are left out have none.
     public var weights: [Fault.Kind: Int]?
+    /// The members change all the time, and all who are to stay have to be voters or learners of every group at the end.
+    public var isStorm = false
     /// Nil: as the seed draws it.
     public var profile: FaultProfile?
     @_spi(Planted) public var bugs: SimulatedBugs = []
@@ -77,7 +79,7 @@ public struct FaultProfile: Sendable {
     public static let calm = FaultProfile()
 
     init(drawnFrom random: inout SeededRandom) {
-        for kind in Fault.Kind.allCases where kind != .flipByte {
+        for kind in Fault.Kind.drawn {
             weights[kind] = random.chance(perMille: 350) ? 0 : random.draw(1...10)
         }
         pauseMillisecondsMean = random.drawLogarithmic(300...8_000)
@@ -135,6 +137,13 @@ public struct Fault: Sendable, CustomStringConvertible {
         case allLosePower
         /// A byte that was durable becomes another one; if the node refuses to start, another machine takes its place.
         case flipByte
+        /// In storms only: a machine is lost for good, and another one takes its place.
+        case replaceNode
+        /// In storms only: a node is started again at another address.
+        case moveNode
+
+        /// What any seed may draw. Others would change the course of every seed that is written down somewhere.
+        static let drawn = allCases.filter { ![.flipByte, .replaceNode, .moveNode].contains($0) }
     }
 
     public var kind: Kind

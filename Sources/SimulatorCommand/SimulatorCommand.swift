@@ -33,6 +33,9 @@ struct SimulatorCommand: ParsableCommand {
     @Flag(help: "Measure how much faster than real time it runs, under a light load that it prints.")
     var speed = false
 
+    @Flag(help: "Nodes come, go, move and are replaced all the time.")
+    var storm = false
+
     @Flag(help: "Print a line for each seed, with its trace hash.")
     var trace = false
 
@@ -77,6 +80,7 @@ struct SimulatorCommand: ParsableCommand {
         var options = SimulationOptions(seed: seed)
         options.faultSeconds = seconds ?? 60
         options.nodeCount = nodes
+        options.isStorm = storm
         if calm { options.profile = .calm }
         let kinds = faults.split(separator: ",").compactMap { Fault.Kind(rawValue: String($0)) }
         if !kinds.isEmpty { options.weights = Dictionary(uniqueKeysWithValues: Set(kinds).map { ($0, 1) }) }
@@ -111,6 +115,7 @@ struct SimulatorCommand: ParsableCommand {
     private func superviseAll(_ seeds: Range<UInt64>) -> UInt64 {
         var flags = ["--seconds", "\(seconds ?? 60)", "--nodes", "\(nodes)"]
         if calm { flags.append("--calm") }
+        if storm { flags.append("--storm") }
         if !faults.isEmpty { flags += ["--faults", faults] }
         if events { flags.append("--events") }
         if minimise { flags.append("--minimise") }

@@ -19,7 +19,9 @@ public final class DataDirectory {
     /// The directories that hold what a node can fetch again.
     private static let dataNames = ["log", "snapshots", "state"]
     /// What a directory may hold that no node has made its own yet, a crash on the way there included.
-    private static let namesBeforeIdentity: Set<String> = [lockName, IdentityFile.temporaryName, "lost+found"]
+    private static let namesBeforeIdentity: Set<String> = [
+        lockName, IdentityFile.temporaryName, JoinTokenFile.name, JoinTokenFile.temporaryName, "lost+found",
+    ]
 
     /// Creates the directory when it is missing, locks it, and reads the identity in it. Blocks.
     /// - Parameter takesDamagedIdentity: a damaged identity is no error; `identityDamage` tells of it.
@@ -70,6 +72,16 @@ public final class DataDirectory {
 
     private static func readIdentity(_ path: String, _ disk: any Disk) throws(StorageError) -> NodeIdentity? {
         let path = filePath(path, IdentityFile.name)
+        return try readSmallFile(path, disk, byteCountMax: IdentityFile.byteCountMax).map {
+            bytes throws(StorageError) in
+            try IdentityFile.decoded(bytes, path: path)
+        }
+    }
+
+    /// Nil when there is no such file.
+    private static func readSmallFile(
+        _ path: String, _ disk: any Disk, byteCountMax: UInt64
+    ) throws(StorageError) -> [UInt8]? {
         let file: any DiskFile
         do {
             file = try disk.open(path, .readOnly)
@@ -80,12 +92,12 @@ public final class DataDirectory {
         }
         defer { file.close() }
         let byteCount = try onDisk { () throws(DiskError) in try file.byteCount }
-        guard byteCount <= IdentityFile.byteCountMax else {
-            throw .damaged(file: path, offset: IdentityFile.byteCountMax, reason: "the file is too long")
+        guard byteCount <= byteCountMax else {
+            throw .damaged(file: path, offset: byteCountMax, reason: "the file is too long")
         }
         var bytes = [UInt8](repeating: 0, count: Int(byteCount))
         try onDisk { () throws(DiskError) in try file.readAll(into: &bytes, at: 0, path: path) }
-        return try IdentityFile.decoded(bytes, path: path)
+        return bytes
     }
 
     /// Replaces the identity, durably and as a whole: after a crash it is the old one or the new one. Must have
@@ -100,6 +112,21 @@ public final class DataDirectory {
         self.identity = identity
     }
 
+    /// The token by which a cluster recognises this directory when it asks to join again: the one that an earlier attempt
+    /// has kept, or else `fresh`, durable before this returns. At most 64 bytes. Blocks.
+    public func joinToken(or fresh: @autoclosure () -> String) throws(StorageError) -> String {
+        let path = filePath(self.path, JoinTokenFile.name)
+        if let bytes = try Self.readSmallFile(path, disk, byteCountMax: JoinTokenFile.byteCountMax) {
+            return try JoinTokenFile.decoded(bytes, path: path)
+        }
+        let token = fresh()
+        try onDisk { () throws(DiskError) in
+            try disk.replaceFile(
+                path, with: [JoinTokenFile.encoded(token)], by: filePath(self.path, JoinTokenFile.temporaryName))
+        }
+        return token
+    }
+
     // MARK: Giving up
 
     /// The node that the directory held was given up: its data may be dropped, and nobody is it any more.
@@ -109,6 +136,11 @@ public final class DataDirectory {
     /// much of its data is still there: with a part of its log it would vote, and acknowledge, as if it had forgotten.
     /// Blocks.
     public func retire() throws(StorageError) {
+        // Whoever is not that node any more is not its joiner either.
+        try onDisk { () throws(DiskError) in
+            do { try disk.remove(filePath(path, JoinTokenFile.name)) } catch  where error.kind == .notFound { return }
+            try disk.synchronizeDirectory(path)
+        }
         try saveIdentity(
             NodeIdentity(clusterID: "", nodeID: .none, incarnation: 0, advertisedAddress: "", groups: []))
         identityDamage = nil

@@ -76,6 +76,46 @@ final class DirectoryTests: XCTestCase {
         XCTAssertThrowsError(try other.restore([0xFF, 0xFF, 0x01]))
     }
 
+    func test_whoAsksAgainFromAnotherAddressIsTheSameJoiner() {
+        XCTAssertEqual(add("b:1", request: "r"), .added(2))
+        XCTAssertEqual(add("b:2", request: "r"), .added(2))
+        XCTAssertEqual(directory.member(2)?.address, "b:2")
+        // Once it is there, it speaks for itself: an old request that is proposed again changes nothing.
+        XCTAssertEqual(apply(.setAddress(.init(nodeID: 2, address: "b:3", protocolLevel: 1))), .done)
+        XCTAssertEqual(add("b:2", request: "r"), .added(2))
+        XCTAssertEqual(directory.member(2)?.address, "b:3")
+    }
+
+    func test_aRemovalCanBeRepeated() {
+        XCTAssertEqual(add("b:1"), .added(2))
+        XCTAssertEqual(apply(.remove(.init(nodeID: 2))), .done)
+        XCTAssertEqual(apply(.remove(.init(nodeID: 2))), .done)
+        XCTAssertEqual(directory.state.removedNodeIDs, [2])
+    }
+
+    func test_theProtocolLevelIsWhatAllKnowAndNeverFalls() {
+        func announce(_ id: NodeID, _ level: UInt32) -> DirectoryResult? {
+            apply(.setAddress(.init(nodeID: id, address: "x:1", protocolLevel: level)))
+        }
+        XCTAssertEqual(announce(1, 3), .done)
+        XCTAssertEqual(directory.state.protocolLevel, 3)
+        let machine = DirectoryMachine(
+            clusterID: "c", firstNode: 1, address: "a:1", groups: [.directory, .firstWorkflows])
+        XCTAssertEqual(machine.state.protocolLevel, 1)
+        // Too old to join.
+        XCTAssertEqual(apply(.add(.init(address: "b:1", protocolLevel: 2))), .protocolTooOld(needed: 3))
+        XCTAssertEqual(add("b:1"), .protocolTooOld(needed: 3))
+        // One that never came holds nothing down.
+        XCTAssertEqual(apply(.add(.init(address: "b:1", protocolLevel: 3))), .added(2))
+        XCTAssertEqual(announce(1, 4), .done)
+        XCTAssertEqual(directory.state.protocolLevel, 4)
+        XCTAssertEqual(announce(2, 3), .done)
+        XCTAssertEqual(announce(1, 5), .done)
+        XCTAssertEqual(directory.state.protocolLevel, 4)
+        XCTAssertEqual(apply(.remove(.init(nodeID: 2))), .done)
+        XCTAssertEqual(directory.state.protocolLevel, 5)
+    }
+
     func test_bytesThatAreNoCommandChangeNothing() {
         let before = directory.state
         let entry = AppliedEntry(

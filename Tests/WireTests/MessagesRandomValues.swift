@@ -142,7 +142,9 @@ extension RandomValues {
             epoch: identifier(), attempt: number(), logIndex: identifier(), recordedMilliseconds: number())
     }
 
-    mutating func member() -> ClusterMember { ClusterMember(nodeID: identifier(), address: text()) }
+    mutating func member() -> ClusterMember {
+        ClusterMember(nodeID: identifier(), address: text(), protocolLevel: number())
+    }
 
     mutating func replica() -> GroupReplica {
         GroupReplica(
@@ -162,9 +164,11 @@ extension RandomValues {
         case 0:
             .add(
                 DirectoryCommand.Add(
-                    address: text(), nodeID: identifier(), requestID: text(), aboveNodeID: identifier()))
+                    address: text(), nodeID: identifier(), requestID: text(), aboveNodeID: identifier(),
+                    protocolLevel: number()))
         case 1: .remove(DirectoryCommand.Remove(nodeID: identifier()))
-        default: .setAddress(DirectoryCommand.SetAddress(nodeID: identifier(), address: text()))
+        default:
+            .setAddress(DirectoryCommand.SetAddress(nodeID: identifier(), address: text(), protocolLevel: number()))
         }
     }
 

@@ -105,7 +105,7 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
         MessageUnderTest(JoinRequest.self) {
             JoinRequest(
                 address: $0.text(), nodeID: $0.identifier(), requestID: $0.text(),
-                highestKnownNodeID: $0.identifier())
+                highestKnownNodeID: $0.identifier(), protocolLevel: $0.number())
         },
         MessageUnderTest(ClusterMember.self) { $0.member() },
         MessageUnderTest(JoinResponse.self) {
@@ -119,9 +119,11 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
         MessageUnderTest(ClusterStatusResponse.self) {
             ClusterStatusResponse(
                 nodeID: $0.identifier(), clusterID: $0.text(), address: $0.text(), version: $0.text(),
-                members: $0.list { $0.member() }, groups: $0.list { $0.group() })
+                members: $0.list { $0.member() }, groups: $0.list { $0.group() }, protocolLevel: $0.number())
         },
-        MessageUnderTest(RemoveRequest.self) { RemoveRequest(nodeID: $0.identifier()) },
+        MessageUnderTest(RemoveRequest.self) {
+            RemoveRequest(nodeID: $0.identifier(), isForced: $0.flag(), isForwarded: $0.flag())
+        },
         MessageUnderTest(RemoveResponse.self) { _ in RemoveResponse() },
         MessageUnderTest(TransferLeaderRequest.self) {
             TransferLeaderRequest(groupID: $0.identifier(), nodeID: $0.identifier())
@@ -135,8 +137,9 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
             DirectoryState(
                 clusterID: $0.text(), highestNodeID: $0.identifier(),
                 members: $0.list {
-                    DirectoryMember(nodeID: $0.identifier(), address: $0.text(), requestID: $0.text())
-                }, groupIDs: $0.identifiers())
+                    DirectoryMember(
+                        nodeID: $0.identifier(), address: $0.text(), requestID: $0.text(), protocolLevel: $0.number())
+                }, groupIDs: $0.identifiers(), removedNodeIDs: $0.identifiers(), protocolLevel: $0.number())
         },
     ]
 }

@@ -703,10 +703,14 @@ struct  Raftoral__JoinRequest
    * over all discovery answers; the new id is above it
    */
   uint64_t highest_known_node_id;
+  /*
+   * the joiner's; 0 stands for 1
+   */
+  uint32_t protocol_level;
 };
 #define RAFTORAL__JOIN_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__join_request__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Raftoral__ClusterMember
@@ -714,10 +718,14 @@ struct  Raftoral__ClusterMember
   ProtobufCMessage base;
   uint64_t node_id;
   char *address;
+  /*
+   * as the node itself announced; 0: it has not come yet
+   */
+  uint32_t protocol_level;
 };
 #define RAFTORAL__CLUSTER_MEMBER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__cluster_member__descriptor) \
-    , 0, (char *)protobuf_c_empty_string }
+    , 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Raftoral__JoinResponse
@@ -801,20 +809,32 @@ struct  Raftoral__ClusterStatusResponse
   Raftoral__ClusterMember **members;
   size_t n_groups;
   Raftoral__GroupStatus **groups;
+  /*
+   * what every member knows
+   */
+  uint32_t protocol_level;
 };
 #define RAFTORAL__CLUSTER_STATUS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__cluster_status_response__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL }
+    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0 }
 
 
 struct  Raftoral__RemoveRequest
 {
   ProtobufCMessage base;
   uint64_t node_id;
+  /*
+   * even when too few living voters would stay
+   */
+  protobuf_c_boolean force;
+  /*
+   * by the node that was asked, to the leader of group 0
+   */
+  protobuf_c_boolean forwarded;
 };
 #define RAFTORAL__REMOVE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__remove_request__descriptor) \
-    , 0 }
+    , 0, 0, 0 }
 
 
 struct  Raftoral__RemoveResponse

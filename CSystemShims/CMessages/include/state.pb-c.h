@@ -64,10 +64,11 @@ struct  Raftoral__State__DirectoryAdd
   uint64_t node_id;
   char *request_id;
   uint64_t above_node_id;
+  uint32_t protocol_level;
 };
 #define RAFTORAL__STATE__DIRECTORY_ADD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__state__directory_add__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Raftoral__State__DirectoryRemove
@@ -85,10 +86,11 @@ struct  Raftoral__State__DirectorySetAddress
   ProtobufCMessage base;
   uint64_t node_id;
   char *address;
+  uint32_t protocol_level;
 };
 #define RAFTORAL__STATE__DIRECTORY_SET_ADDRESS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__state__directory_set_address__descriptor) \
-    , 0, (char *)protobuf_c_empty_string }
+    , 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Raftoral__State__DirectoryMember
@@ -97,10 +99,14 @@ struct  Raftoral__State__DirectoryMember
   uint64_t node_id;
   char *address;
   char *request_id;
+  /*
+   * 0: the member has not come yet
+   */
+  uint32_t protocol_level;
 };
 #define RAFTORAL__STATE__DIRECTORY_MEMBER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__state__directory_member__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Raftoral__State__DirectoryState
@@ -117,10 +123,14 @@ struct  Raftoral__State__DirectoryState
    */
   size_t n_removed_node_ids;
   uint64_t *removed_node_ids;
+  /*
+   * what every member knows; never falls
+   */
+  uint32_t protocol_level;
 };
 #define RAFTORAL__STATE__DIRECTORY_STATE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__state__directory_state__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0,NULL, 0,NULL, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0,NULL, 0,NULL, 0,NULL, 0 }
 
 
 /* Raftoral__State__DirectoryCommand methods */

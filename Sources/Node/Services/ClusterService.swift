@@ -31,17 +31,65 @@ struct ClusterService {
         let requestID = request.requestID.isEmpty ? node.makeRequestID() : request.requestID
         let add = DirectoryCommand.Add(
             address: address.description, nodeID: request.nodeID, requestID: requestID,
-            aboveNodeID: request.highestKnownNodeID)
+            aboveNodeID: request.highestKnownNodeID, protocolLevel: request.protocolLevel)
         change(.add(add), call) { result in
             guard case .added(let id) = result else { return nil }
-            let members = node.directory.state.members.map { ClusterMember(nodeID: $0.nodeID, address: $0.address) }
             return JoinResponse(
-                nodeID: id, clusterID: node.clusterID, members: members, groupIDs: node.directory.state.groupIDs
+                nodeID: id, clusterID: node.clusterID, members: node.clusterMembers,
+                groupIDs: node.directory.state.groupIDs
             ).encoded()
         }
     }
 
+    /// Only the leader of group 0 hears of all the others, and can tell who lives.
     private func remove(_ call: UnaryCall, _ request: RemoveRequest) {
+        let timeout = Nanoseconds.milliseconds(node.limits.node.proposalTimeoutMilliseconds)
+        remove(call, request, until: node.seams.clock.now + timeout)
+    }
+
+    private func remove(_ call: UnaryCall, _ request: RemoveRequest, until deadline: Nanoseconds) {
+        if directoryGroup.isLeader { return removeAsLeader(call, request) }
+        guard !request.isForwarded else {
+            return call.fail(.unavailable, "node \(node.id) does not lead group 0 any more")
+        }
+        guard let leader = node.address(of: directoryGroup.leader) else {
+            return retry(call, request, until: deadline, "group 0 has no leader")
+        }
+        let client = NodeClient(
+            seams: node.seams, limits: node.limits.wire, target: leader,
+            random: SeededRandom(seed: node.random.next()))
+        let forwarded = RemoveRequest(nodeID: request.nodeID, isForced: request.isForced, isForwarded: true)
+        let left = max(1, deadline &- min(deadline, node.seams.clock.now))
+        client.call(ClusterServicePath.remove, forwarded, RemoveResponse.self, timeout: left) { result in
+            client.close()
+            switch result {
+            case .success(let response): call.respond(response)
+            case .failure(let status) where status.code == .unavailable:
+                retry(call, request, until: deadline, status.message)
+            case .failure(let status): call.fail(status)
+            }
+        }
+    }
+
+    private static let retryPause = Nanoseconds.milliseconds(100)
+
+    private func retry(_ call: UnaryCall, _ request: RemoveRequest, until deadline: Nanoseconds, _ reason: String) {
+        guard node.phase == .running, node.seams.clock.now + Self.retryPause < deadline else {
+            return call.fail(.unavailable, reason)
+        }
+        _ = node.seams.clock.schedule(after: Self.retryPause) { remove(call, request, until: deadline) }
+    }
+
+    private func removeAsLeader(_ call: UnaryCall, _ request: RemoveRequest) {
+        if !request.isForced, node.directory.member(request.nodeID) != nil,
+            let (group, forecast) = node.groupThatWouldStop(without: request.nodeID)
+        {
+            return call.fail(
+                .failedPrecondition,
+                "without node \(request.nodeID) group \(group) would have \(forecast.living) living voters of "
+                    + "\(forecast.staying), too few to go on: bring the others back or remove those that are dead first"
+            )
+        }
         change(.remove(DirectoryCommand.Remove(nodeID: request.nodeID)), call) { result in
             result == .done ? RemoveResponse().encoded() : nil
         }
@@ -84,6 +132,10 @@ extension DirectoryResult {
         case .lastNode: GRPCStatus(code: .failedPrecondition, message: "the last node cannot be removed")
         case .idsExhausted:
             GRPCStatus(code: .invalidArgument, message: "node ids go up to \(DirectoryMachine.highestAssignableID)")
+        case .protocolTooOld(let needed):
+            GRPCStatus(
+                code: .failedPrecondition,
+                message: "the joiner's program is too old: the cluster is at protocol level \(needed)")
         case .added, .done: GRPCStatus(code: .internalError, message: "unexpected result \(self)")
         }
     }
@@ -91,10 +143,16 @@ extension DirectoryResult {
 
 extension Node {
     public var status: ClusterStatusResponse {
-        let members = directory.state.members.map { ClusterMember(nodeID: $0.nodeID, address: $0.address) }
         return ClusterStatusResponse(
             nodeID: id, clusterID: clusterID, address: advertisedAddress.description, version: Version.text,
-            members: members, groups: groups.map { status(of: $0) })
+            members: clusterMembers, groups: groups.map { status(of: $0) },
+            protocolLevel: directory.state.protocolLevel)
+    }
+
+    fileprivate var clusterMembers: [ClusterMember] {
+        directory.state.members.map {
+            ClusterMember(nodeID: $0.nodeID, address: $0.address, protocolLevel: $0.protocolLevel)
+        }
     }
 
     private func status(of group: RaftGroup) -> GroupStatus {

@@ -11,12 +11,18 @@ public struct JoinRequest: WireMessage {
     public var requestID: String
     /// Over all discovery answers; the new id is above it.
     public var highestKnownNodeID: NodeID
+    /// The joiner's; 0 stands for 1.
+    public var protocolLevel: UInt32
 
-    public init(address: String, nodeID: NodeID = .none, requestID: String = "", highestKnownNodeID: NodeID = .none) {
+    public init(
+        address: String, nodeID: NodeID = .none, requestID: String = "", highestKnownNodeID: NodeID = .none,
+        protocolLevel: UInt32 = 0
+    ) {
         self.address = address
         self.nodeID = nodeID
         self.requestID = requestID
         self.highestKnownNodeID = highestKnownNodeID
+        self.protocolLevel = protocolLevel
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -38,6 +44,7 @@ extension JoinRequest: FieldTable {
         try visitor.identifier("node_id", &value.nodeID, &raw.node_id)
         try visitor.text("request_id", &value.requestID, &raw.request_id)
         try visitor.identifier("highest_known_node_id", &value.highestKnownNodeID, &raw.highest_known_node_id)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }
 
@@ -45,10 +52,13 @@ extension JoinRequest: FieldTable {
 public struct ClusterMember: WireMessage {
     public var nodeID: NodeID
     public var address: String
+    /// As the node itself announced it; 0: it has not come yet.
+    public var protocolLevel: UInt32
 
-    public init(nodeID: NodeID, address: String) {
+    public init(nodeID: NodeID, address: String, protocolLevel: UInt32 = 0) {
         self.nodeID = nodeID
         self.address = address
+        self.protocolLevel = protocolLevel
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -68,6 +78,7 @@ extension ClusterMember: FieldTable {
     ) throws(Visitor.Failure) {
         try visitor.identifier("node_id", &value.nodeID, &raw.node_id)
         try visitor.text("address", &value.address, &raw.address)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }
 
@@ -240,10 +251,12 @@ public struct ClusterStatusResponse: WireMessage {
     public var version: String
     public var members: [ClusterMember]
     public var groups: [GroupStatus]
+    /// What every member knows.
+    public var protocolLevel: UInt32
 
     public init(
         nodeID: NodeID, clusterID: String, address: String = "", version: String = "", members: [ClusterMember] = [],
-        groups: [GroupStatus] = []
+        groups: [GroupStatus] = [], protocolLevel: UInt32 = 0
     ) {
         self.nodeID = nodeID
         self.clusterID = clusterID
@@ -251,6 +264,7 @@ public struct ClusterStatusResponse: WireMessage {
         self.version = version
         self.members = members
         self.groups = groups
+        self.protocolLevel = protocolLevel
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -274,15 +288,22 @@ extension ClusterStatusResponse: FieldTable {
         try visitor.text("version", &value.version, &raw.version)
         try visitor.messages(&value.members, &raw.members, &raw.n_members)
         try visitor.messages(&value.groups, &raw.groups, &raw.n_groups)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }
 
 /// Removes a node from the cluster for good.
 public struct RemoveRequest: WireMessage {
     public var nodeID: NodeID
+    /// Even when too few living voters would stay.
+    public var isForced: Bool
+    /// By the node that was asked, to the leader of group 0.
+    public var isForwarded: Bool
 
-    public init(nodeID: NodeID) {
+    public init(nodeID: NodeID, isForced: Bool = false, isForwarded: Bool = false) {
         self.nodeID = nodeID
+        self.isForced = isForced
+        self.isForwarded = isForwarded
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -301,6 +322,8 @@ extension RemoveRequest: FieldTable {
         _ visitor: inout Visitor, _ value: inout Self, _ raw: inout Raw
     ) throws(Visitor.Failure) {
         try visitor.identifier("node_id", &value.nodeID, &raw.node_id)
+        visitor.flag(&value.isForced, &raw.force)
+        visitor.flag(&value.isForwarded, &raw.forwarded)
     }
 }
 

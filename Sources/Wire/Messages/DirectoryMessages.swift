@@ -15,12 +15,18 @@ public enum DirectoryCommand: WireMessage {
         public var requestID: String
         /// An id that the machine assigns is above this one.
         public var aboveNodeID: NodeID
+        /// Up to which level the joiner knows the protocol; 0 stands for 1.
+        public var protocolLevel: UInt32
 
-        public init(address: String, nodeID: NodeID = .none, requestID: String = "", aboveNodeID: NodeID = .none) {
+        public init(
+            address: String, nodeID: NodeID = .none, requestID: String = "", aboveNodeID: NodeID = .none,
+            protocolLevel: UInt32 = 0
+        ) {
             self.address = address
             self.nodeID = nodeID
             self.requestID = requestID
             self.aboveNodeID = aboveNodeID
+            self.protocolLevel = protocolLevel
         }
     }
 
@@ -30,13 +36,17 @@ public enum DirectoryCommand: WireMessage {
         public init(nodeID: NodeID) { self.nodeID = nodeID }
     }
 
+    /// What a member announces of itself.
     public struct SetAddress: Equatable, Sendable {
         public var nodeID: NodeID
         public var address: String
+        /// Up to which level it knows the protocol; 0 leaves what is known.
+        public var protocolLevel: UInt32
 
-        public init(nodeID: NodeID, address: String) {
+        public init(nodeID: NodeID, address: String, protocolLevel: UInt32 = 0) {
             self.nodeID = nodeID
             self.address = address
+            self.protocolLevel = protocolLevel
         }
     }
 
@@ -56,16 +66,19 @@ public struct DirectoryState: WireMessage {
     public var groupIDs: [GroupID]
     /// Spent for ever.
     public var removedNodeIDs: [NodeID]
+    /// What every member knows; never falls.
+    public var protocolLevel: UInt32
 
     public init(
         clusterID: String = "", highestNodeID: NodeID = .none, members: [DirectoryMember] = [],
-        groupIDs: [GroupID] = [], removedNodeIDs: [NodeID] = []
+        groupIDs: [GroupID] = [], removedNodeIDs: [NodeID] = [], protocolLevel: UInt32 = 0
     ) {
         self.clusterID = clusterID
         self.highestNodeID = highestNodeID
         self.members = members
         self.groupIDs = groupIDs
         self.removedNodeIDs = removedNodeIDs
+        self.protocolLevel = protocolLevel
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -80,8 +93,11 @@ public struct DirectoryMember: Equatable, Sendable {
     public var address: String
     /// With which the member joined.
     public var requestID: String
+    /// As the member itself announced it; 0: it has not come yet.
+    public var protocolLevel: UInt32
 
-    public init(nodeID: NodeID, address: String, requestID: String = "") {
+    public init(nodeID: NodeID, address: String, requestID: String = "", protocolLevel: UInt32 = 0) {
+        self.protocolLevel = protocolLevel
         self.nodeID = nodeID
         self.address = address
         self.requestID = requestID
@@ -132,6 +148,7 @@ extension DirectoryCommand.Add: FieldTable {
         try visitor.identifier("node_id", &value.nodeID, &raw.node_id)
         try visitor.text("request_id", &value.requestID, &raw.request_id)
         try visitor.identifier("above_node_id", &value.aboveNodeID, &raw.above_node_id)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }
 
@@ -157,6 +174,7 @@ extension DirectoryCommand.SetAddress: FieldTable {
     ) throws(Visitor.Failure) {
         try visitor.identifier("node_id", &value.nodeID, &raw.node_id)
         try visitor.text("address", &value.address, &raw.address)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }
 
@@ -174,6 +192,7 @@ extension DirectoryState: FieldTable {
         try visitor.identifiers("group_ids", &value.groupIDs, &raw.group_ids, &raw.n_group_ids)
         try visitor.identifiers(
             "removed_node_ids", &value.removedNodeIDs, &raw.removed_node_ids, &raw.n_removed_node_ids)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }
 
@@ -188,5 +207,6 @@ extension DirectoryMember: FieldTable {
         try visitor.identifier("node_id", &value.nodeID, &raw.node_id)
         try visitor.text("address", &value.address, &raw.address)
         try visitor.text("request_id", &value.requestID, &raw.request_id)
+        visitor.number(&value.protocolLevel, &raw.protocol_level)
     }
 }

@@ -127,6 +127,15 @@ public final class DataDirectory {
         return token
     }
 
+    private func dropJoinToken() throws(StorageError) {
+        do throws(DiskError) {
+            try disk.remove(filePath(path, JoinTokenFile.name))
+            try disk.synchronizeDirectory(path)
+        } catch {
+            if error.kind != .notFound { throw StorageError(error) }
+        }
+    }
+
     // MARK: Giving up
 
     /// The node that the directory held was given up: its data may be dropped, and nobody is it any more.
@@ -137,10 +146,7 @@ public final class DataDirectory {
     /// Blocks.
     public func retire() throws(StorageError) {
         // Whoever is not that node any more is not its joiner either.
-        try onDisk { () throws(DiskError) in
-            do { try disk.remove(filePath(path, JoinTokenFile.name)) } catch  where error.kind == .notFound { return }
-            try disk.synchronizeDirectory(path)
-        }
+        try dropJoinToken()
         try saveIdentity(
             NodeIdentity(clusterID: "", nodeID: .none, incarnation: 0, advertisedAddress: "", groups: []))
         identityDamage = nil

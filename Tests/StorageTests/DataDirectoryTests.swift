@@ -33,6 +33,31 @@ final class DataDirectoryTests: XCTestCase {
         XCTAssertNoThrow(try DataDirectory.open("/data", disk: disk))
     }
 
+    func test_theJoinTokenOutlivesCrashesAndNotTheNode() throws {
+        let disk = FaultDisk()
+        let first = try DataDirectory.open("/data", disk: disk)
+        XCTAssertEqual(try first.joinToken(or: "one"), "one")
+        XCTAssertEqual(try first.joinToken(or: "two"), "one")
+        disk.crash()
+        let second = try DataDirectory.open("/data", disk: disk)
+        XCTAssertEqual(try second.joinToken(or: "three"), "one")
+        try second.retire()
+        XCTAssertEqual(try second.joinToken(or: "four"), "four")
+        second.close()
+        // Each byte of it counts.
+        for place in 0..<UInt64(8 + 1 + 4 + 4) {
+            disk.flip("/data/join-token", at: place, mask: 1)
+            let third = try DataDirectory.open("/data", disk: disk)
+            XCTAssertThrowsError(try third.joinToken(or: "five"), "byte \(place)") { error in
+                guard case .damaged(file: "/data/join-token", _, _) = error as? StorageError else {
+                    return XCTFail("\(error)")
+                }
+            }
+            third.close()
+            disk.flip("/data/join-token", at: place, mask: 1)
+        }
+    }
+
     func test_aDirectoryOfSomethingElseIsLeftAlone() throws {
         let disk = MemoryDisk()
         try disk.createDirectory("/home")

@@ -13,6 +13,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 SIMULATOR = swift run -c $(CONFIGURATION) --scratch-path .build/simulator -Xswiftc -enforce-exclusivity=unchecked \
 	--quiet raftoral-sim
 
+.PHONY: fuzz
 .PHONY: help deps build test test-raft-conformance test-asan test-tsan crash simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
 .PHONY: cluster cluster-stop failover dist clean
 
@@ -54,6 +55,9 @@ simulate: deps ## the real node over fake time, network and disks: COUNT seeds f
 
 simulate-speed: deps ## how much faster than real time the simulator runs, under a load that it prints
 	@$(SIMULATOR) --speed
+
+fuzz: deps ## libFuzzer on all that bytes from outside reach, SECONDS=60 for each target
+	@SECONDS_EACH="$(or $(SECONDS),60)" scripts/fuzz.sh
 
 bench-raft: ## proposals to commits over three cores in one process; instructions and allocations of each
 	@scripts/deps.sh valgrind

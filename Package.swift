@@ -142,3 +142,11 @@ let package = Package(
             ["Prelude", "Storage", "StorageTesting", "Wire", "Workflow", "Node", logging, "raftoral-sim", "transfers"]),
     ]
 )
+
+// `make fuzz` only: libFuzzer brings its own `main`, so that nothing else can be built with it.
+if Context.environment["RAFTORAL_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "raftoral-fuzz", dependencies: ["Prelude", "Raft", "Workflow", "Storage", "Wire"], path: "Tests/Fuzz",
+            swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])]))
+}

@@ -3,6 +3,7 @@
 public struct Limits: Sendable {
     public var raft = RaftLimits()
     public var log = LogLimits()
+    public var state = StateLimits()
     public var wire = WireLimits()
     public var node = NodeLimits()
     public var workflow = WorkflowLimits()
@@ -43,6 +44,13 @@ public struct LogLimits: Sendable {
     /// Once the disk is full, so many zeros are kept for what has been accepted and for votes: commands are refused
     /// before they are used up.
     public var reserveByteCount: UInt64 = 1 << 20
+
+    public init() {}
+}
+
+public struct StateLimits: Sendable {
+    /// Pages of one group's state store that are kept in memory.
+    public var cacheByteCount = 8 << 20
 
     public init() {}
 }

@@ -1,0 +1,128 @@
+import Prelude
+import Raft
+
+/// Keeps the state of one group in a SQLite file: what its machine knows, and every ended run for ever. Written behind
+/// the log, in batches that each bring it to a later applied index; a crash leaves it at one of them.
+///
+/// Confined to one loop; the file is used on other threads, by one piece of work at a time.
+public final class StateStore {
+    public let group: GroupID
+    private let work: any Work
+    private let file: StateFile
+    private var waiting: [() -> Void] = []
+    private var isBusy = false
+    private var isClosed = false
+    /// Runs once nothing uses the file any more.
+    private var onIdle: (() -> Void)?
+
+    public static let suffix = ".state"
+
+    /// The connection. Only one piece of work has it at a time, and the loop not at all after the start.
+    private final class StateFile: @unchecked Sendable {
+        let rows: StateRows
+        let group: GroupID
+        init(_ database: StateDatabase, group: GroupID) {
+            rows = StateRows(database: database)
+            self.group = group
+        }
+    }
+
+    /// Opens the file of `group` in `directory`, and creates what is missing. Blocks.
+    public init(
+        _ group: GroupID, directory: String, disk: any Disk, work: any Work, limits: StateLimits = StateLimits()
+    ) throws(StorageError) {
+        self.group = group
+        self.work = work
+        try onDisk { () throws(DiskError) in try disk.createDurableDirectory(directory) }
+        let path = filePath(directory, "\(group)\(Self.suffix)")
+        let database = try StateDatabase(path, disk: disk, cacheByteCount: limits.cacheByteCount)
+        // A crash may have left committed transactions in the log beside the file.
+        try database.checkpoint()
+        try StateSchema.prepare(database)
+        try database.refuseShortened(disk)
+        file = StateFile(database, group: group)
+    }
+
+    /// What the machine knew as of the newest batch; nil before the first one. Blocks: for the start only.
+    public func load() throws(StorageError) -> StoredState? { try file.rows.load(group: group) }
+
+    /// Writes the batch durably and as a whole. After `.noSpace` the store is as it was, and the same batch may be
+    /// tried again; after any other error only a restart tells. `completion` runs once, on the loop, never before this
+    /// call has returned.
+    public func apply(_ batch: StateBatch, completion: @escaping (Result<Void, StorageError>) -> Void) {
+        perform(completion) { file throws(StorageError) in
+            try file.rows.apply(batch, group: file.group)
+            // What is reported as written is in the database itself: the log beside it matters only until here.
+            try file.rows.database.checkpoint()
+        }
+    }
+
+    /// Up to `limit` runs, newest first, without their records.
+    public func list(
+        _ filter: RunFilter, limit: Int, completion: @escaping (Result<[StoredRun], StorageError>) -> Void
+    ) {
+        perform(completion) { file throws(StorageError) in try file.rows.list(filter, limit: limit) }
+    }
+
+    /// The run and its records; nil when there is none.
+    public func run(
+        _ index: LogIndex, completion: @escaping (Result<(StoredRun, [StoredRunRecord])?, StorageError>) -> Void
+    ) {
+        perform(completion) { file throws(StorageError) in
+            let place = StateValue.number(index.rawValue)
+            guard let run = try file.rows.runs(where: "run = ?", [place]).first else { return nil }
+            return (run, try file.rows.records(where: "run = ? ORDER BY position", [place]))
+        }
+    }
+
+    /// Ends what is under way, then closes the file. What waited behind it fails.
+    public func close(completion: @escaping () -> Void = {}) {
+        isClosed = true
+        guard isBusy else {
+            file.rows.database.close()
+            return completion()
+        }
+        onIdle = { [file] in
+            file.rows.database.close()
+            completion()
+        }
+    }
+
+    private func perform<Output: Sendable>(
+        _ completion: @escaping (Result<Output, StorageError>) -> Void,
+        _ body: @escaping @Sendable (StateFile) throws(StorageError) -> Output
+    ) {
+        waiting.append { [self] in
+            if isClosed {
+                work.perform {
+                } completion: { [self] in
+                    end()
+                    completion(.failure(.closed))
+                }
+                return
+            }
+            work.perform { [file] in
+                do throws(StorageError) { return .success(try body(file)) } catch { return .failure(error) }
+            } completion: { [self] (result: Result<Output, StorageError>) in
+                end()
+                completion(result)
+            }
+        }
+        next()
+    }
+
+    private func end() {
+        isBusy = false
+        if isClosed, let onIdle {
+            self.onIdle = nil
+            onIdle()
+        }
+        next()
+    }
+
+    private func next() {
+        guard !isBusy, !waiting.isEmpty else { return }
+        isBusy = true
+        waiting.removeFirst()()
+    }
+}

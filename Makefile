@@ -15,7 +15,7 @@ SIMULATOR = swift run -c $(CONFIGURATION) --scratch-path .build/simulator -Xswif
 
 .PHONY: fuzz
 .PHONY: help deps build test test-raft-conformance test-asan test-tsan crash simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
-.PHONY: cluster cluster-stop failover dist clean
+.PHONY: cluster cluster-stop failover dist certs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 26
@@ -86,6 +86,9 @@ format: ## format all Swift sources
 
 proto: deps ## generate the C code of proto/ anew
 	@scripts/generate-proto.sh
+
+certs: ## a CA and certificates for trying TLS out, in .certs
+	@scripts/certs.sh
 
 dist: deps ## one program file that needs no Swift and no C libraries installed
 	@scripts/dist.sh

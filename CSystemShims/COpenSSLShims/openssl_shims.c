@@ -44,7 +44,9 @@ raftoral_tls_context *raftoral_tls_context_new(bool is_server) {
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(
         context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    // What is not in the file of the certificate is not sent, whatever this side trusts.
+    SSL_CTX_set_mode(
+        context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(context, 0);
     if (is_server) {
@@ -302,9 +304,10 @@ const char *raftoral_tls_failure(raftoral_tls_session *session) {
     // Alerts are what the other side found wrong with us.
     int reason_code = ERR_GET_REASON(code);
     if (ERR_GET_LIB(code) == ERR_LIB_SSL && reason_code >= SSL_AD_REASON_OFFSET) {
-        snprintf(
-            text, sizeof text, "the other side refuses: %s",
-            SSL_alert_desc_string_long(reason_code - SSL_AD_REASON_OFFSET));
+        // "sslv3 alert certificate expired", "tlsv13 alert certificate required"
+        const char *alert = ERR_reason_error_string(code);
+        const char *start = alert ? strstr(alert, "alert ") : NULL;
+        snprintf(text, sizeof text, "the other side refuses: %s", start ? start + 6 : alert ? alert : "no reason given");
         ERR_clear_error();
         return text;
     }

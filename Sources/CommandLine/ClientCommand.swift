@@ -11,6 +11,8 @@ struct ClientOptions: ParsableArguments {
     @Option(help: "table or json.")
     var output: OutputFormat = .table
 
+    @OptionGroup(title: "TLS and access") var security: ClientSecurityOptions
+
     @Option(help: "Seconds to wait for an answer.")
     var timeout: UInt64 = 15
 
@@ -48,6 +50,9 @@ struct ClientFailure: Error {
             case .notFound: "\n  • 'raftoral workflow list' shows what there is."
             case .alreadyExists: "\n  • Choose another id, or leave it out to have one made."
             case .resourceExhausted: "\n  • The node has too much to do, or too little space: try again later."
+            case .unauthenticated:
+                "\n  • --token-file or RAFTORAL_TOKEN give a bearer token, --tls-cert a certificate."
+            case .permissionDenied: "\n  • The node's --access-file says who may do what."
             default: ""
             }
         mayPass = status.code == .unavailable
@@ -108,7 +113,15 @@ extension ClusterClient {
 extension ClientCommand {
     func run() throws {
         let loop = try EventLoop()
-        let seams = loop.seams(disk: FileDisk(), randomSeed: SystemRandomNumberGenerator.seed())
+        let plain = loop.seams(disk: FileDisk(), randomSeed: SystemRandomNumberGenerator.seed())
+        let seams: Seams
+        do {
+            seams = try options.security.applied(to: plain)
+        } catch {
+            loop.close()
+            Console.error("✗ \(error)")
+            throw ExitCode(1)
+        }
         let work = LoopBound((command: self, client: ClusterClient(seams: seams, options: options)), to: loop)
         let outcome = Outcome()
         let result = LoopBound(outcome, to: loop)

@@ -42,6 +42,8 @@ struct ServeCommand: ParsableCommand {
             """)
     var repairFromPeers = false
 
+    @OptionGroup(title: "TLS and access") var security: SecurityOptions
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel: Logger.Level = .info
 
@@ -69,7 +71,7 @@ struct ServeCommand: ParsableCommand {
         let disk: any Disk = inMemory ? MemoryDisk() : FileDisk()
         let server = ServerProcess(
             loop: loop, seams: loop.seams(disk: disk, randomSeed: seed), configuration: configuration,
-            adminAddress: adminAddress)
+            adminAddress: adminAddress, securityFiles: security.files)
         let code = server.run()
         loop.close()
         if code != 0 { throw ExitCode(code) }
@@ -92,17 +94,24 @@ struct ServeCommand: ParsableCommand {
 /// The life of `raftoral serve`: the node, and the signals that end it.
 private final class ServerProcess {
     private let loop: EventLoop
-    private let seams: Seams
-    private let configuration: NodeConfiguration
+    private var seams: Seams
+    private var configuration: NodeConfiguration
     private let adminAddress: HostPort?
+    private let securityFiles: SecurityFiles
+    private var security: Security?
     private var admin: AdminServer?
     private var node: Node?
     private var exitCode: Int32 = 0
     private var isStopping = false
     private var signals: SignalWatch?
+    private var reloads: SignalWatch?
 
-    init(loop: EventLoop, seams: Seams, configuration: NodeConfiguration, adminAddress: HostPort?) {
+    init(
+        loop: EventLoop, seams: Seams, configuration: NodeConfiguration, adminAddress: HostPort?,
+        securityFiles: SecurityFiles
+    ) {
         self.adminAddress = adminAddress
+        self.securityFiles = securityFiles
         self.loop = loop
         self.seams = seams
         self.configuration = configuration
@@ -121,7 +130,7 @@ private final class ServerProcess {
         var registry = WorkflowRegistry()
         SampleWorkflows.register(in: &registry)
         var report = StartReport()
-        guard startAdmin() else { return }
+        guard startAdmin(), startSecurity() else { return }
         do throws(NodeError) {
             let node = try await Node.start(
                 configuration, seams: seams, registry: registry, logger: Logger(label: "raftoral"),
@@ -144,6 +153,27 @@ private final class ServerProcess {
             return true
         } catch {
             fail(.cannotBindAdmin(error))
+            return false
+        }
+    }
+
+    /// False: it cannot be used, and the process ends.
+    private func startSecurity() -> Bool {
+        do throws(SecurityFailure) {
+            let files = seams.disk is MemoryDisk ? FileDisk() : seams.disk
+            let security = try Security(
+                securityFiles, seams: seams, files: files, limits: configuration.limits.wire,
+                metrics: configuration.metrics, logger: Logger(label: "raftoral"))
+            self.security = security
+            seams = security.seams
+            configuration.access = security.access
+            security.warnIfOpen(configuration.address)
+            if !securityFiles.isEmpty {
+                reloads = loop.onSignal([SIGHUP]) { [unowned self] _ in self.security?.look() }
+            }
+            return true
+        } catch {
+            fail(.cannotSecure(error.description))
             return false
         }
     }
@@ -179,6 +209,8 @@ private final class ServerProcess {
     private func end() {
         signals?.cancel()
         admin?.close()
+        reloads?.cancel()
+        security?.close()
         loop.stop()
     }
 }

@@ -103,6 +103,7 @@ private final class NodeStarter {
         turns = NodeTurns(seams.turns)
         do throws(NetworkError) {
             let server = GRPCServer(clock: seams.clock, turns: seams.turns, limits: configuration.limits.wire)
+            if let access = configuration.access { server.authorize = { access.refusal(of: $0) } }
             self.server = server
             listener = try seams.network.listen(on: configuration.address) { [gate] connection in
                 if gate.isOpen { server.accept(connection) } else { connection.close() }

@@ -24,6 +24,8 @@ public struct NodeConfiguration: Sendable {
     /// The name by which other machines know this one, for a wildcard bind.
     public var hostName: String
     public var limits: Limits
+    /// Who may call what. Nil: everybody everything.
+    public var access: AccessControl?
     /// Metrics that the program counts by itself; they appear beside those of the node.
     public var metrics = MetricsRegistry()
     /// For tests: what the node says it knows, in the place of `Version.protocolLevel`.

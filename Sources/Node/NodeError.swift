@@ -9,6 +9,8 @@ public enum NodeError: Error, Sendable {
     case cannotBind(NetworkError)
     /// The listener for operators.
     case cannotBindAdmin(NetworkError)
+    /// Files of TLS or access.
+    case cannotSecure(String)
     case nothingToDo
     case storage(StorageError)
     /// The data directory holds a node of another cluster than that of the peers.
@@ -66,6 +68,12 @@ extension NodeError: CustomStringConvertible {
             """
             Cannot serve operators: \(error)
               • Choose another --admin-address, or leave it out.
+            """
+        case .cannotSecure(let reason):
+            """
+            Cannot use the files of TLS or access: \(reason).
+              • 'openssl x509 -in FILE -noout -text' shows what a certificate says, until when it holds and for whom.
+              • 'make certs' of the source makes a CA and certificates for trying TLS out.
             """
         case .nothingToDo:
             """

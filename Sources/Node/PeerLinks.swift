@@ -72,7 +72,7 @@ package final class PeerLinks {
         }
         let channel = GRPCChannel(
             network: seams.network, clock: seams.clock, turns: seams.turns, target: address, limits: limits.wire,
-            random: SeededRandom(seed: random.next()))
+            random: SeededRandom(seed: random.next()), credentials: seams.credentials)
         let link = PeerLink(
             peer: peer, address: address, channel: channel, greeting: greeting, limits: limits.node, logger: logger)
         link.onUnreachable = { [unowned self] in onUnreachable(peer) }

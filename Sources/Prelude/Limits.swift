@@ -71,6 +71,8 @@ public struct WireLimits: Sendable {
     public var handshakeTimeoutMilliseconds: UInt64 = 10_000
     /// TLS handshakes of callers that are under way; each has `handshakeTimeoutMilliseconds`.
     public var handshakeCountMax = 1024
+    /// Addresses of which a client remembers the names that their certificates have to bear.
+    public var resolvedNameCountMax = 4096
     /// Output that the system has not taken yet beyond which a connection writes and reads no more.
     public var outputHighWatermarkByteCount = 4 << 20
     /// Output waiting in one stream beyond which its handler is told to stop writing, until half of it is gone.

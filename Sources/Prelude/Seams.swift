@@ -233,6 +233,8 @@ public struct Seams {
     public var executor: any LoopExecutor
     /// Seeds everything random in the node.
     public var randomSeed: UInt64
+    /// What this process says of itself with every call that it makes: names and values of metadata. Never logged.
+    public var credentials: [(name: String, value: String)] = []
 
     public init(
         clock: any Clock, turns: any Turns, work: any Work, network: any Network, disk: any Disk,

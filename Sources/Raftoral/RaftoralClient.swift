@@ -26,11 +26,27 @@ public final class RaftoralClient: WorkflowClient {
     ///     peers, and is resolved anew from time to time.
     ///   - timeout: of every call that does not wait for the end of a run.
     ///   - limits: `limits.client` has the pauses, and how long calls are repeated.
-    public init(peers: [HostPort], on loop: EventLoop, timeout: Duration = .seconds(15), limits: Limits = Limits()) {
-        self.loop = loop
-        self.timeout = timeout.nanoseconds
+    public convenience init(
+        peers: [HostPort], on loop: EventLoop, timeout: Duration = .seconds(15), limits: Limits = Limits()
+    ) {
         var generator = SystemRandomNumberGenerator()
         let seams = loop.seams(disk: MemoryDisk(), randomSeed: generator.next())
+        self.init(peers, loop, timeout, limits, seams)
+    }
+
+    /// As above, by TLS and with credentials. Reads the files.
+    public convenience init(
+        peers: [HostPort], on loop: EventLoop, timeout: Duration = .seconds(15), limits: Limits = Limits(),
+        security: ClientSecurityFiles
+    ) throws(SecurityFailure) {
+        var generator = SystemRandomNumberGenerator()
+        let seams = loop.seams(disk: FileDisk(), randomSeed: generator.next())
+        self.init(peers, loop, timeout, limits, try security.applied(to: seams))
+    }
+
+    private init(_ peers: [HostPort], _ loop: EventLoop, _ timeout: Duration, _ limits: Limits, _ seams: Seams) {
+        self.loop = loop
+        self.timeout = timeout.nanoseconds
         bound = LoopBound(ClusterChannel(peers: peers, seams: seams, limits: limits), to: loop)
     }
 

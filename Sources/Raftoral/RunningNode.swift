@@ -28,9 +28,10 @@ public final class RunningNode: WorkflowClient {
     public let adminAddress: HostPort?
     private let bound: LoopBound<Node>
     private let admin: LoopBound<AdminServer?>
+    private let security: LoopBound<Security>
     private let isShutDown = Atomic<Bool>(false)
 
-    private init(_ node: Node, _ admin: AdminServer?, _ loop: EventLoop) {
+    private init(_ node: Node, _ admin: AdminServer?, _ security: Security, _ loop: EventLoop) {
         id = node.id
         clusterID = node.clusterID
         address = node.advertisedAddress
@@ -38,6 +39,7 @@ public final class RunningNode: WorkflowClient {
         bound = LoopBound(node, to: loop)
         adminAddress = admin?.address
         self.admin = LoopBound(admin, to: loop)
+        self.security = LoopBound(security, to: loop)
     }
 
     /// Starts a node on a loop that runs: resumes what the data directory holds, or bootstraps, or joins. Returns once
@@ -46,13 +48,16 @@ public final class RunningNode: WorkflowClient {
     /// - Parameters:
     ///   - disk: `MemoryDisk()` keeps nothing.
     ///   - adminAddress: where to serve metrics, health and state over HTTP/1.1; nil: nowhere.
+    ///   - security: files of TLS and access; none: cleartext, and everybody may do everything. Changes of the files count
+    ///     within seconds.
     ///   - register: puts in the workflows that this node can execute. A run of a workflow that a node does not know
     ///     waits there; so register the same ones on all nodes.
     ///   - onStop: called on the loop when the node stops by itself: removed from the cluster, or its disk failed.
     ///   - report: called on the loop with what happens while the node starts.
     public static func start(
         _ configuration: NodeConfiguration, on loop: EventLoop, disk: any Disk = FileDisk(),
-        adminAddress: HostPort? = nil, logger: Logger = Logger(label: "raftoral"),
+        adminAddress: HostPort? = nil, security files: SecurityFiles = SecurityFiles(),
+        logger: Logger = Logger(label: "raftoral"),
         onStop: @escaping @Sendable (NodeError) -> Void = { _ in },
         report: @escaping @Sendable (StartEvent) -> Void = { _ in },
         workflows register: (inout WorkflowRegistry) throws -> Void
@@ -62,23 +67,35 @@ public final class RunningNode: WorkflowClient {
         let workflows = registry
         let started = await loop.hop(with: LoopBound((), to: loop)) { () -> Result<RunningNode, NodeError> in
             var generator = SystemRandomNumberGenerator()
-            let seams = loop.seams(disk: disk, randomSeed: generator.next())
+            var configuration = configuration
+            let plain = loop.seams(disk: disk, randomSeed: generator.next())
+            let security: Security
+            do throws(SecurityFailure) {
+                security = try Security(
+                    files, seams: plain, files: FileDisk(), limits: configuration.limits.wire,
+                    metrics: configuration.metrics, logger: logger)
+            } catch {
+                return .failure(.cannotSecure(error.description))
+            }
+            if !files.isEmpty { configuration.access = security.access }
             let admin: AdminServer?
             do throws(NetworkError) {
                 admin = try adminAddress.map { address throws(NetworkError) in
                     try AdminServer(on: loop, address: address, limits: configuration.limits.admin)
                 }
             } catch {
+                security.close()
                 return .failure(.cannotBindAdmin(error))
             }
             do throws(NodeError) {
                 let node = try await Node.start(
-                    configuration, seams: seams, registry: workflows, logger: logger, report: report)
+                    configuration, seams: security.seams, registry: workflows, logger: logger, report: report)
                 node.onStop = onStop
                 admin?.node = node
-                return .success(RunningNode(node, admin, loop))
+                return .success(RunningNode(node, admin, security, loop))
             } catch {
                 admin?.close()
+                security.close()
                 return .failure(error)
             }
         }
@@ -94,6 +111,7 @@ public final class RunningNode: WorkflowClient {
         let grace = grace.nanoseconds
         await loop.hop(with: bound) { await $0.shutdown(grace: grace) }
         await loop.hop(with: admin) { $0?.close() }
+        await loop.hop(with: security) { $0.close() }
     }
 
     // MARK: - Everything else

@@ -108,8 +108,9 @@ def test_metrics_tell_what_happens(node):
 
 def test_every_metric_of_dashboard_and_alerts_exists(node):
     names = set(re.findall(r"^# TYPE (\S+)", ask(node, "/metrics")[2], re.M))
-    # Only where there are peers, or on a leader with followers.
+    # Only with TLS, where there are peers, or on a leader with followers.
     names |= {
+        "raftoral_tls_certificate_expiry_seconds", "raftoral_tls_handshakes_total",
         "raftoral_peer_messages_sent_total", "raftoral_peer_messages_received_total",
         "raftoral_raft_replication_lag_entries",
     }

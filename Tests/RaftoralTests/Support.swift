@@ -104,9 +104,11 @@ struct TestNodes: Sendable {
             workflows: workflows)
     }
 
-    func start(_ configuration: NodeConfiguration, adminAddress: HostPort? = nil) async throws -> RunningNode {
+    func start(
+        _ configuration: NodeConfiguration, adminAddress: HostPort? = nil, security: SecurityFiles = SecurityFiles()
+    ) async throws -> RunningNode {
         try await RunningNode.start(
-            configuration, on: loop, disk: disk(), adminAddress: adminAddress,
+            configuration, on: loop, disk: disk(), adminAddress: adminAddress, security: security,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             workflows: { SampleWorkflows.register(in: &$0) })
     }

@@ -10,7 +10,7 @@ public final class NodeClient {
         self.target = target
         channel = GRPCChannel(
             network: seams.network, clock: seams.clock, turns: seams.turns, target: target, limits: limits,
-            random: random)
+            random: random, credentials: seams.credentials)
     }
 
     /// Nil `timeout`: waits as long as the node does.

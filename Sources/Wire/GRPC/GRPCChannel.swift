@@ -21,6 +21,8 @@ public final class GRPCChannel {
 
     let context: HTTP2Context
     public let target: HostPort
+    /// Sent with every call.
+    private let credentials: Metadata
     private let authority: String
     private let network: any Network
     private var phase = Phase.idle {
@@ -56,8 +58,11 @@ public final class GRPCChannel {
 
     public init(
         network: any Network, clock: any Clock, turns: any Turns, target: HostPort, limits: WireLimits,
-        random: SeededRandom
+        random: SeededRandom, credentials: [(name: String, value: String)] = []
     ) {
+        var sent = Metadata()
+        for (name, value) in credentials { sent.add(name, value) }
+        self.credentials = sent
         context = HTTP2Context(clock: clock, turns: turns, limits: limits)
         self.network = network
         self.target = target
@@ -86,7 +91,7 @@ public final class GRPCChannel {
         waitForReady: Bool = false, completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
     ) -> ClientCall {
         let call = UnaryClientCall(
-            path, request, metadata, timeout: timeout, isWaitingForReady: waitForReady, channel: self,
+            path, request, credentials + metadata, timeout: timeout, isWaitingForReady: waitForReady, channel: self,
             completion: completion)
         start(call)
         return call
@@ -97,7 +102,7 @@ public final class GRPCChannel {
         _ path: String, metadata: Metadata = Metadata(), timeout: Nanoseconds? = nil, waitForReady: Bool = false
     ) -> ClientStream {
         let call = ClientStream(
-            path, metadata, timeout: timeout, isWaitingForReady: waitForReady, channel: self)
+            path, credentials + metadata, timeout: timeout, isWaitingForReady: waitForReady, channel: self)
         start(call)
         return call
     }

@@ -12,6 +12,9 @@ public final class GRPCServer {
     private var isDraining = false
     private var drainTimer: TimerAction?
 
+    /// Asked before the handler of each call; a status refuses it. Nil: every call goes on.
+    public var authorize: ((Caller) -> GRPCStatus?)?
+
     public internal(set) var openCallCount = 0
     public var connectionCount: Int { connections.count }
 

@@ -45,6 +45,13 @@ public struct Metadata: Sendable, Equatable {
         return true
     }
 
+    static func + (first: Metadata, second: Metadata) -> Metadata {
+        if first.isEmpty { return second }
+        var both = first
+        both.entries.append(contentsOf: second.entries)
+        return both
+    }
+
     public mutating func removeAll(_ name: String) {
         entries.removeAll { $0.name == name }
     }

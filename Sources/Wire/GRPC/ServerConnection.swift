@@ -66,7 +66,16 @@ final class ServerConnection: HTTP2Connection {
             let path = String(decoding: headers.pointee.unknownPath, as: UTF8.self)
             return refuse(streamID, isEnd, GRPCStatus(.unimplemented, "unknown method \(path)"))
         }
+        if let authorize = server.authorize, let refusal = authorize(caller(of: route)) {
+            return refuse(streamID, isEnd, refusal)
+        }
         open(route, streamID, isEnd)
+    }
+
+    private func caller(of route: Route) -> Caller {
+        Caller(
+            path: route.path, identity: (transport as? TLSConnection)?.identity ?? TLSIdentity(),
+            metadata: headers.pointee.metadata.decoded(), remoteAddress: remoteAddress)
     }
 
     private func open(_ route: Route, _ streamID: Int32, _ isEnd: Bool) {

@@ -32,6 +32,8 @@ public final class TLSNetwork: Network {
     private var server: TLSContext?
     private var client: TLSContext?
     private var isPeer = false
+    /// What the addresses were resolved from.
+    private var names: [HostPort: String] = [:]
     private var handshakes: [ObjectIdentifier: TLSConnection] = [:]
     private let outcomes: (done: MetricCounter, failed: MetricCounter, refused: MetricCounter)
     private let expiry: MetricGauge
@@ -114,7 +116,17 @@ public final class TLSNetwork: Network {
     }
 
     public func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {
-        inner.resolve(address, completion: completion)
+        guard client != nil else { return inner.resolve(address, completion: completion) }
+        inner.resolve(address) { [weak self] result in
+            if case .success(let found) = result { self?.note(found, as: address.host) }
+            completion(result)
+        }
+    }
+
+    /// A certificate names the name that was asked for, not the addresses that it stands for.
+    private func note(_ addresses: [HostPort], as name: String) {
+        if names.count + addresses.count > limits.resolvedNameCountMax { names.removeAll() }
+        for address in addresses where address.host != name { names[address] = name }
     }
 
     public func connect(
@@ -139,7 +151,8 @@ public final class TLSNetwork: Network {
         _ completion: @escaping (Result<any Connection, NetworkError>) -> Void
     ) {
         let connection = TLSConnection(
-            transport, context: client, host: address.host, asPeer: isPeer, clock: clock, timeout: timeout
+            transport, context: client, host: names[address] ?? address.host, asPeer: isPeer, clock: clock,
+            timeout: timeout
         ) { result in completion(result.map { $0 as any Connection }) }
         guard connection != nil else {
             transport.close()

@@ -1,0 +1,80 @@
+import ArgumentParser
+import FoundationEssentials
+import Raftoral
+
+/// How a node proves who it is, and whom it lets in.
+struct SecurityOptions: ParsableArguments {
+    @Option(help: "PEM file of this node's certificate and those on the way to its CA: serves TLS only.")
+    var tlsCert: String?
+
+    @Option(help: "PEM file of the key of --tls-cert.")
+    var tlsKey: String?
+
+    @Option(help: "PEM file of the CAs of clients' certificates, and of other nodes'.")
+    var tlsCA: String?
+
+    @Option(help: "Whether clients need certificates of --tls-ca: none, optional or required.")
+    var tlsClientAuth: TLSClientAuthentication = .none
+
+    @Option(help: "PEM file of the certificate with which this node meets other nodes; they need one of --peer-tls-ca.")
+    var peerTLSCert: String?
+
+    @Option(help: "PEM file of the key of --peer-tls-cert.")
+    var peerTLSKey: String?
+
+    @Option(
+        name: .customLong("peer-tls-ca"),
+        help: "PEM file of the CA of nodes. Not that of clients: whoever has a certificate of it is a node.")
+    var peerTLSCA: String?
+
+    @Option(help: "File with the cluster's token, by which nodes know each other without --peer-tls-cert.")
+    var clusterTokenFile: String?
+
+    @Option(help: "File that says which tokens and certificates may do what.")
+    var accessFile: String?
+
+    var files: SecurityFiles {
+        var files = SecurityFiles()
+        files.tlsCertificate = tlsCert
+        files.tlsKey = tlsKey
+        files.tlsCA = tlsCA
+        files.clientAuthentication = tlsClientAuth
+        files.peerCertificate = peerTLSCert
+        files.peerKey = peerTLSKey
+        files.peerCA = peerTLSCA
+        files.clusterToken = clusterTokenFile
+        files.access = accessFile
+        return files
+    }
+}
+
+extension TLSClientAuthentication: ExpressibleByArgument {}
+
+/// How a client command proves who it is, and whom it believes.
+struct ClientSecurityOptions: ParsableArguments {
+    @Flag(help: "Speak TLS, believing the CAs of the system unless --tls-ca is given.")
+    var tls = false
+
+    @Option(help: "PEM file of the CAs to believe. Speaks TLS.")
+    var tlsCA: String?
+
+    @Option(help: "PEM file of the certificate to present. Speaks TLS.")
+    var tlsCert: String?
+
+    @Option(help: "PEM file of the key of --tls-cert.")
+    var tlsKey: String?
+
+    @Option(help: "File whose first line is the bearer token to present. Otherwise RAFTORAL_TOKEN in the environment.")
+    var tokenFile: String?
+
+    /// `seams` with TLS and the credentials.
+    func applied(to seams: Seams) throws(SecurityFailure) -> Seams {
+        var files = ClientSecurityFiles()
+        files.isTLS = tls
+        files.trusted = tlsCA
+        files.certificate = tlsCert
+        files.key = tlsKey
+        files.token = tokenFile
+        return try files.applied(to: seams, environmentToken: ProcessInfo.processInfo.environment["RAFTORAL_TOKEN"])
+    }
+}

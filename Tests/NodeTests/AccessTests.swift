@@ -24,6 +24,7 @@ final class AccessTests: XCTestCase {
     private let get = "/raftoral.VariableService/Get"
     private let join = "/raftoral.ClusterService/Join"
     private let remove = "/raftoral.ClusterService/Remove"
+    private let status = "/raftoral.ClusterService/Status"
     private let stream = "/raftoral.RaftService/StreamMessages"
     private let discover = "/raftoral.RaftService/Discover"
 
@@ -74,6 +75,12 @@ final class AccessTests: XCTestCase {
         XCTAssertEqual(code(caller(stream, names: ["eve.example"])), .unauthenticated)
         XCTAssertEqual(code(caller(stream, isPeer: true)), .ok)
         XCTAssertEqual(code(caller(put, isPeer: true)), .unauthenticated)
+        // Nodes ask each other whether they are members, and pass a removal on to the leader.
+        XCTAssertEqual(code(caller(status, isPeer: true)), .ok)
+        XCTAssertEqual(code(caller(remove, isPeer: true)), .ok)
+        XCTAssertEqual(code(caller(status, bearer: "one")), .ok)
+        XCTAssertEqual(code(caller(remove, bearer: "one")), .permissionDenied)
+        XCTAssertEqual(code(caller(remove)), .unauthenticated)
     }
 
     func testAnyone() throws {

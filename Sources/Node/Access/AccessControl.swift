@@ -40,9 +40,9 @@ public final class AccessControl: @unchecked Sendable {
         switch AccessRequirement(path: caller.path) {
         case .nothing: return nil
         case .peer: return Self.isPeer(caller, rules) ? nil : Self.refusalOfPeer(caller)
-        case .peerOrReader:
+        case .peerOr(let role):
             if Self.isPeer(caller, rules) { return nil }
-            return rules.policy.flatMap { Self.refusal(of: caller, role: .reader, $0) }
+            return rules.policy.flatMap { Self.refusal(of: caller, role: role, $0) }
         case .role(let role): return rules.policy.flatMap { Self.refusal(of: caller, role: role, $0) }
         }
     }

@@ -126,8 +126,8 @@ enum AccessRequirement: Equatable {
     case role(AccessRole)
     /// Nodes of the cluster and those that join it.
     case peer
-    /// Nodes, and whoever looks for them.
-    case peerOrReader
+    /// Nodes, which ask each other and pass calls on, and whoever has the role.
+    case peerOr(AccessRole)
 
     /// Of a path `/package.Service/Method`. What is not known here is for administrators.
     init(path: String) {
@@ -137,9 +137,11 @@ enum AccessRequirement: Equatable {
         switch (service, method) {
         case ("Health", _): self = .nothing
         case ("ServerReflection", _): self = .role(.reader)
-        case ("RaftService", "Discover"): self = .peerOrReader
+        case ("RaftService", "Discover"), ("ClusterService", "Status"): self = .peerOr(.reader)
+        // A node passes it on to the leader, and has its former self removed when it is repaired.
+        case ("ClusterService", "Remove"): self = .peerOr(.admin)
         case ("RaftService", _), ("ClusterService", "Join"): self = .peer
-        case ("ClusterService", "Status"), ("VariableService", "Get"): self = .role(.reader)
+        case ("VariableService", "Get"): self = .role(.reader)
         case ("WorkflowService", _) where Self.reading.contains(where: method.hasPrefix): self = .role(.reader)
         case ("WorkflowService", _), ("VariableService", _): self = .role(.operator_)
         case ("WorkerService", _): self = .role(.worker)

@@ -162,7 +162,8 @@ struct MembershipWatch {
             if views[.directory] != nil, left.isEmpty { return }
             let names = left.map { "group \($0)" }.joined(separator: ", ")
             let state = names.isEmpty ? "no leader is known" : names
-            if state != told { Console.out("waiting for \(what): \(state)") }
+            // Beside the answer, which others may read.
+            if state != told { Console.error("waiting for \(what): \(state)") }
             told = state
             guard client.seams.clock.now < deadline else {
                 throw ClientFailure(

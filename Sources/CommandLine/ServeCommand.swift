@@ -138,6 +138,7 @@ private final class ServerProcess {
             self.node = node
             admin?.node = node
             node.onStop = { [unowned self] reason in fail(reason) }
+            security?.warnIfOpen(configuration.address)
         } catch {
             fail(error)
         }
@@ -167,7 +168,6 @@ private final class ServerProcess {
             self.security = security
             seams = security.seams
             configuration.access = security.access
-            security.warnIfOpen(configuration.address)
             if !securityFiles.isEmpty {
                 reloads = loop.onSignal([SIGHUP]) { [unowned self] _ in self.security?.look() }
             }

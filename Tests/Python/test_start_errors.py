@@ -138,7 +138,7 @@ def test_bad_flags(processes):
         (("-b",), "--address"),
         (("-a", here(), "-b", "-p", here()), "give one of them"),
         (("-a", here(), "-b", "-n", "0"), "--node-id is from 1"),
-        (("-a", here(), "-b", "-n", "-1"), "--node-id"),
+        (("-a", here(), "-b", "-n", "-1"), "-n <node-id>"),
         (("-a", here(), "-b", "--discovery-timeout", "0"), "--discovery-timeout"),
         (("-a", here(), "-b", "--in-memory", "--data-dir", "x"), "--in-memory"),
         (("-a", here(), "-b", "--log-level", "loud"), "loud"),

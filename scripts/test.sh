@@ -44,7 +44,7 @@ python_tests() {
 
 # Fresh seeds each time, about two minutes of them on two idle cores; a failing one is printed, and gives the same run
 # again.
-simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-100}"; }
+simulator() { "$bin/raftoral-sim" --count "${SIMULATOR_SEEDS:-50}"; }
 
 part build build
 if ((failed)); then

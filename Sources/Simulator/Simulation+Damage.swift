@@ -90,12 +90,14 @@ extension Simulation {
         let replacement = known ?? addMember()
         if known == nil { replacement.start() }
         let running = members.filter { $0.state == .running && $0.node != nil }
-        let counting = running.filter { member in
+        // Those that are down may still count it: a majority has to know that it is out, the replacement among them.
+        let present = members.filter { $0.state != .removed && $0.state != .empty }
+        let knowing = present.filter { member in
             guard let node = member.node else { return false }
-            return node.observedMembers.contains(damage.id)
-                || node.observedGroups.contains { $0.configuration.contains(damage.id) }
+            return !node.observedMembers.contains(damage.id) && node.observedMembers.contains(node.id)
+                && !node.observedGroups.contains { $0.configuration.contains(damage.id) }
         }
-        if replacement.state == .running, counting.isEmpty {
+        if knowing.contains(where: { $0 === replacement }), 2 * knowing.count > present.count {
             self.damage = nil
             return
         }

@@ -94,8 +94,7 @@ extension Simulation {
         let present = members.filter { $0.state != .removed && $0.state != .empty }
         let knowing = present.filter { member in
             guard let node = member.node else { return false }
-            return !node.observedMembers.contains(damage.id) && node.observedMembers.contains(node.id)
-                && !node.observedGroups.contains { $0.configuration.contains(damage.id) }
+            return node.goesOnWithout(damage.id)
         }
         if knowing.contains(where: { $0 === replacement }), 2 * knowing.count > present.count {
             self.damage = nil
@@ -108,5 +107,14 @@ extension Simulation {
             asked = world.now
         }
         self.damage?.phase = .replacing(by: replacement, askedAt: asked)
+    }
+}
+
+extension Node {
+    /// It is a member of every group itself, and none of them counts `id` any more. A node that has not heard of a group
+    /// yet knows nothing of whom it counts.
+    func goesOnWithout(_ id: NodeID) -> Bool {
+        !observedMembers.contains(id) && observedMembers.contains(self.id)
+            && observedGroups.allSatisfy { $0.configuration.contains(self.id) && !$0.configuration.contains(id) }
     }
 }

@@ -119,8 +119,7 @@ extension Simulation {
         let knowing = others.filter { other in
             guard let node = other.node else { return false }
             // A group that still counts the leaver would lose its vote for ever.
-            return !node.observedMembers.contains(id) && node.observedMembers.contains(node.id)
-                && !node.observedGroups.contains { $0.configuration.contains(id) }
+            return node.goesOnWithout(id)
         }
         if member.state == .removed {
             leaving = nil

@@ -161,6 +161,8 @@ public struct NodeLimits: Sendable {
 
 /// How a client of a cluster chooses among its nodes, and how long it repeats a call.
 public struct ClientLimits: Sendable {
+    /// Calls of one client that are open, whatever they wait for: names, a first answer of a peer, a pause, an answer.
+    public var openCallCountMax = 65_536
     /// Addresses that are kept, of the names and of the leaders that were heard of.
     public var peerCountMax = 256
     /// A peer that did not answer is left alone for so long, doubled with each further failure, ±50 %.
@@ -172,7 +174,7 @@ public struct ClientLimits: Sendable {
     public var resolveMilliseconds: UInt64 = 30_000
     /// Peers are asked who they are after this long, when there is a call.
     public var askMilliseconds: UInt64 = 10_000
-    /// An attempt that may be repeated at another peer gets this much of the call's time.
+    /// An attempt that may be repeated at another peer gets this much of the call's time; so does a resolver.
     public var attemptMilliseconds: UInt64 = 5_000
     /// Once all peers have failed, a call that may be repeated goes round again for so long, or until its deadline.
     public var retryMilliseconds: UInt64 = 15_000

@@ -75,4 +75,89 @@ final class ClientTests: LoopTestCase {
             await client.close()
         }
     }
+
+    // MARK: - A resolver that never answers
+
+    func testTheDeadlineHoldsWhileNamesAreResolved() throws {
+        let loop = loop
+        try onLoop {
+            let status = await loop.statusOfGet(at: "nowhere.example:5001", timeout: .milliseconds(50))
+            XCTAssertEqual(status?.code, .deadlineExceeded)
+            XCTAssertTrue(status?.message.contains("nowhere.example:5001") ?? false, "\(status as Any)")
+        }
+    }
+
+    func testWithoutADeadlineANameThatIsNotResolvedFailsAfterAWhile() throws {
+        let loop = loop
+        try onLoop {
+            var limits = Limits()
+            limits.client.attemptMilliseconds = 50
+            limits.client.retryMilliseconds = 0
+            let status = await loop.statusOfGet(at: "nowhere.example:5001", timeout: nil, limits: limits)
+            XCTAssertEqual(status?.code, .unavailable)
+        }
+    }
+
+    func testOpenCallsAreBoundedAndTheirEndMakesRoom() throws {
+        let loop = loop
+        try onLoop {
+            var limits = Limits()
+            limits.client.openCallCountMax = 3
+            let channel = loop.clusterChannel(to: "nowhere.example:5001", limits)
+            for _ in 0..<2 {
+                var codes: [GRPCCode] = []
+                for _ in 0..<5 {
+                    channel.get(timeout: .milliseconds(50)) { codes.append($0?.code ?? .ok) }
+                }
+                while codes.count < 5 { await Task.yield() }
+                XCTAssertEqual(
+                    codes, [.resourceExhausted, .resourceExhausted] + .init(repeating: .deadlineExceeded, count: 3))
+            }
+            channel.close()
+        }
+    }
+}
+
+/// No name is ever resolved, and nobody can be reached.
+private final class SilentNetwork: Network {
+    func listen(
+        on address: HostPort, accept: @escaping (any Connection) -> Void
+    ) throws(NetworkError) -> any Listener { throw .permissionDenied(address) }
+
+    func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {}
+
+    func connect(
+        to address: HostPort, timeout: Nanoseconds, completion: @escaping (Result<any Connection, NetworkError>) -> Void
+    ) { completion(.failure(.timedOut(address))) }
+}
+
+extension EventLoop {
+    fileprivate func clusterChannel(to peer: String, _ limits: Limits) -> ClusterChannel {
+        var seams = seams(disk: MemoryDisk(), randomSeed: 1)
+        seams.network = SilentNetwork()
+        return ClusterChannel(peers: [HostPort(peer)].compactMap { $0 }, seams: seams, limits: limits)
+    }
+
+    fileprivate func statusOfGet(
+        at peer: String, timeout: Nanoseconds?, limits: Limits = Limits()
+    ) async -> GRPCStatus? {
+        let channel = clusterChannel(to: peer, limits)
+        defer { channel.close() }
+        return await withCheckedContinuation { continuation in
+            channel.get(timeout: timeout) { continuation.resume(returning: $0) }
+        }
+    }
+}
+
+extension ClusterChannel {
+    fileprivate func get(timeout: Nanoseconds?, completion: @escaping (GRPCStatus?) -> Void) {
+        call(
+            VariableServicePath.get, GetRequest(key: "k", stale: true), GetResponse.self, kind: .read, timeout: timeout
+        ) { result in
+            switch result {
+            case .success: completion(nil)
+            case .failure(let status): completion(status)
+            }
+        }
+    }
 }

@@ -28,8 +28,10 @@ public final class ClusterChannel {
     private var resolvedAt: Nanoseconds?
     private var askedAt: Nanoseconds?
     private var isAsking = false
-    /// Calls that wait for the first peer to answer.
-    private var waiting: [() -> Void] = []
+    /// Calls that wait for the first peer to answer, by their numbers.
+    private var waiting: [UInt64: PendingCall] = [:]
+    private var callNumber: UInt64 = 0
+    private var openCallCount = 0
     private var isClosed = false
 
     /// `peers` must not be empty.
@@ -43,8 +45,9 @@ public final class ClusterChannel {
     }
 
     /// `completion` runs once, never before this call has returned: with the answer, or with the status of the last
-    /// attempt. Nil `timeout`: waits as long as it takes (the end of a run); attempts that fail are still repeated for
-    /// `ClientLimits.retryMilliseconds` only.
+    /// attempt. `timeout` counts from now, whatever the call waits for. Nil: waits as long as it takes (the end of a
+    /// run); attempts that fail are still repeated for `ClientLimits.retryMilliseconds` only. With
+    /// `ClientLimits.openCallCountMax` calls open it fails with RESOURCE_EXHAUSTED.
     public func call<Request: WireMessage, Response: WireMessage>(
         _ path: String, _ request: Request, _ response: Response.Type, kind: CallKind, timeout: Nanoseconds?,
         completion: @escaping (Result<Response, GRPCStatus>) -> Void
@@ -63,7 +66,7 @@ public final class ClusterChannel {
             }
         }
         call.fail = { completion(.failure($0)) }
-        whenPeersAreKnown { [self] in attempt(call) }
+        admit(call)
     }
 
     public func call<Request: WireMessage, Response: WireMessage>(
@@ -78,18 +81,47 @@ public final class ClusterChannel {
     /// Calls that are open fail with UNAVAILABLE.
     public func close() {
         isClosed = true
-        let waiting = waiting
-        self.waiting = []
-        for resume in waiting { resume() }
+        release()
         for client in clients.values { client.close() }
         clients = [:]
     }
 
     // MARK: - One call
 
+    private func admit(_ call: PendingCall) {
+        guard openCallCount < limits.client.openCallCountMax else {
+            let refusal = GRPCStatus(
+                .resourceExhausted,
+                "\(openCallCount) calls of this client are open already: wait for some of them, then call again")
+            _ = seams.clock.schedule(after: 0) { call.fail(refusal) }
+            return
+        }
+        openCallCount += 1
+        call.ended = { [weak self] in self?.openCallCount -= 1 }
+        if set.peers.contains(where: { $0.latency != nil }) || isClosed {
+            _ = seams.clock.schedule(after: 0) { [self] in attempt(call) }
+        } else {
+            wait(call)
+        }
+        askLater()
+    }
+
+    /// Until a peer has answered, or all have failed to, or the call's time is over.
+    private func wait(_ call: PendingCall) {
+        callNumber += 1
+        let number = callNumber
+        waiting[number] = call
+        guard let deadline = call.deadline else { return }
+        call.timer = seams.clock.schedule(after: deadline - min(deadline, seams.clock.now)) { [self] in
+            guard waiting.removeValue(forKey: number) != nil else { return }
+            let names = peers.map(\.description).joined(separator: ", ")
+            call.end(GRPCStatus(.deadlineExceeded, "\(names): no node has answered, or no name was resolved, in time"))
+        }
+    }
+
     private func attempt(_ call: PendingCall) {
         let now = seams.clock.now
-        guard !isClosed else { return call.fail(GRPCStatus(.unavailable, "the channel to the cluster was closed")) }
+        guard !isClosed else { return call.end(GRPCStatus(.unavailable, "the channel to the cluster was closed")) }
         if let deadline = call.deadline, deadline <= now { return call.giveUp() }
         guard let peer = set.next(prefersLeader: call.kind == .write, tried: call.tried, now: now) else {
             return pause(call)
@@ -98,11 +130,11 @@ public final class ClusterChannel {
         call.send(peer, timeout(of: call, now)) { [weak self] failure, conclude in
             guard let self, let failure else {
                 self?.set.succeeded(peer)
-                return conclude()
+                return call.end(conclude)
             }
             call.lastFailure = failure.status
             note(failure, of: peer, since: now, call)
-            if isRepeated(call, after: failure) { attempt(call) } else { conclude() }
+            if isRepeated(call, after: failure) { attempt(call) } else { call.end(conclude) }
         }
     }
 
@@ -160,16 +192,6 @@ public final class ClusterChannel {
 
     // MARK: - Who there is
 
-    private func whenPeersAreKnown(_ body: @escaping () -> Void) {
-        let isKnown = set.peers.contains { $0.latency != nil }
-        if isKnown || isClosed {
-            _ = seams.clock.schedule(after: 0, body)
-        } else {
-            waiting.append(body)
-        }
-        askLater()
-    }
-
     /// Asks all peers who they are, unless that was done a short while ago.
     private func askLater() {
         let now = seams.clock.now
@@ -184,9 +206,20 @@ public final class ClusterChannel {
         let now = seams.clock.now
         if let resolvedAt, now < resolvedAt + .milliseconds(limits.client.resolveMilliseconds) { return done() }
         resolvedAt = now
-        seams.network.resolveAll(peers) { [self] addresses in
-            if !isClosed { adopt(addresses) }
+        var isAnswered = false
+        // A resolver may hang: then the names themselves are the peers, and whoever connects is told why.
+        let timer = seams.clock.schedule(after: .milliseconds(limits.client.attemptMilliseconds)) { [self] in
+            guard !isAnswered else { return }
+            isAnswered = true
+            if set.peers.isEmpty, !isClosed { adopt(peers) }
             done()
+        }
+        seams.network.resolveAll(peers) { [weak self] addresses in
+            timer.cancel()
+            guard let self else { return }
+            if !isClosed { adopt(addresses) }
+            if !isAnswered { done() }
+            isAnswered = true
         }
     }
 
@@ -230,9 +263,12 @@ public final class ClusterChannel {
     }
 
     private func release() {
-        let waiting = waiting
-        self.waiting = []
-        for resume in waiting { resume() }
+        let calls = waiting.sorted { $0.key < $1.key }.map(\.value)
+        waiting = [:]
+        for call in calls {
+            call.timer?.cancel()
+            attempt(call)
+        }
     }
 }
 
@@ -255,8 +291,18 @@ private final class PendingCall {
         _, _, _ in
     }
     var fail: (GRPCStatus) -> Void = { _ in }
+    var timer: (any ScheduledTimer)?
+    /// Told once, before whoever called.
+    var ended: () -> Void = {}
 
-    func giveUp() { fail(lastFailure ?? GRPCStatus(.deadlineExceeded, "no node answered in time")) }
+    func giveUp() { end(lastFailure ?? GRPCStatus(.deadlineExceeded, "no node answered in time")) }
+
+    func end(_ status: GRPCStatus) { end { fail(status) } }
+
+    func end(_ conclude: () -> Void) {
+        ended()
+        conclude()
+    }
 
     init(kind: CallKind, deadline: Nanoseconds?, retriesUntil: Nanoseconds) {
         self.kind = kind

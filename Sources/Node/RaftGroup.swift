@@ -236,7 +236,11 @@ final class RaftGroup {
                         machine: workflowMachine))
             }
         }
-        for response in message.responses { stepOwn(response) }
+        do throws(RaftError) {
+            try core.stepApplied(message)
+        } catch {
+            invariantBroken("the core takes what it handed out to be applied: \(error)")
+        }
     }
 
     private func apply(_ entry: Entry, _ output: inout Output) {

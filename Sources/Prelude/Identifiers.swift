@@ -16,15 +16,16 @@ extension NumericIdentifier {
 public struct NodeID: NumericIdentifier {
     public let rawValue: UInt64
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
-    public static let none: NodeID = 0
+    // Computed, as the other constants here: a stored one is looked up behind a call each time.
+    @inlinable public static var none: NodeID { NodeID(rawValue: 0) }
 }
 
 /// A Raft group. Group 0 holds the cluster directory; groups from 1 hold workflows.
 public struct GroupID: NumericIdentifier {
     public let rawValue: UInt64
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
-    public static let directory: GroupID = 0
-    public static let firstWorkflows: GroupID = 1
+    @inlinable public static var directory: GroupID { GroupID(rawValue: 0) }
+    @inlinable public static var firstWorkflows: GroupID { GroupID(rawValue: 1) }
 }
 
 /// A Raft term. 0 precedes every election.

@@ -16,10 +16,11 @@ package struct Inflights: Sendable {
     package init(countMax: Int, byteCountMax: UInt64) {
         self.countMax = countMax
         self.byteCountMax = byteCountMax
+        noteFullness()
     }
 
     package var count: Int { sent.count }
-    package var isFull: Bool { sent.count >= countMax || byteCount >= byteCountMax }
+    package private(set) var isFull = false
 
     /// Notes a message whose last entry is `lastIndex`. Indexes never go back. The bytes may go beyond the bound, so
     /// that one large message can always be sent.
@@ -27,7 +28,10 @@ package struct Inflights: Sendable {
         invariant(!isFull, "no append message is sent beyond the in-flight bound")
         sent.append(Sent(lastIndex: lastIndex, byteCount: byteCount))
         self.byteCount += byteCount
+        noteFullness()
     }
+
+    private mutating func noteFullness() { isFull = sent.count >= countMax || byteCount >= byteCountMax }
 
     /// Forgets all messages up to the one whose last entry is `index` or below.
     package mutating func free(upTo index: LogIndex) {
@@ -35,10 +39,12 @@ package struct Inflights: Sendable {
             byteCount -= first.byteCount
             sent.removeFirst()
         }
+        noteFullness()
     }
 
     package mutating func removeAll() {
         sent.removeAll(keepingCapacity: true)
         byteCount = 0
+        noteFullness()
     }
 }

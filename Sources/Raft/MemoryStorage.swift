@@ -41,6 +41,7 @@ public final class MemoryStorage: RaftStorage {
     /// already is skipped.
     public func append(_ entries: [Entry]) {
         guard let first = entries.first, let last = entries.last, last.index >= firstIndex else { return }
+        if entries.count == 1 && first.index == lastIndex + 1 { return log.append(first) }
         invariant(first.index <= lastIndex + 1, "appended entries leave no gap")
         var fresh = entries[...]
         if first.index < firstIndex { fresh = fresh.dropFirst(Int(firstIndex - first.index)) }

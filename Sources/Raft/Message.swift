@@ -54,9 +54,9 @@ public enum MessageKind: UInt8, Sendable, CaseIterable {
 
 extension NodeID {
     /// Writes entries, hard state and snapshots in order, then delivers the responses of each message.
-    public static let localAppendThread = NodeID(.max)
+    @inlinable public static var localAppendThread: NodeID { NodeID(rawValue: .max) }
     /// Applies committed entries in order, then delivers the responses of each message.
-    public static let localApplyThread = NodeID(.max - 1)
+    @inlinable public static var localApplyThread: NodeID { NodeID(rawValue: .max - 1) }
 
     public var isLocalThread: Bool { self == .localAppendThread || self == .localApplyThread }
 }
@@ -65,6 +65,8 @@ extension NodeID {
 public struct Message: Equatable, Sendable {
     public var kind: MessageKind
     public var reject: Bool
+    /// There is a response to what is to be applied, which says the same again: it is made for who asks.
+    private var hasAppliedResponse: Bool
     public var to: NodeID
     public var from: NodeID
     /// The sender's term; 0 for what has none: proposals, reads and most local messages.
@@ -80,10 +82,31 @@ public struct Message: Equatable, Sendable {
     /// Rejected append: the sender's guess of the last entry that may match, of term `logTerm`.
     public var rejectHint: LogIndex
     public var entries: [Entry]
+    // Few messages carry these, and every message is moved and destroyed often: nil is cheaper than empty, and a box than
+    // what is in it. Never empty, so that equal messages are equal. Spelled out, because `?` would set them to nil first,
+    // and with that have the initializers below copy what they have made.
+    private var storedResponses: Optional<[Message]>
+    private var rareFields: Optional<RareFields>
+
     /// Storage messages only: to be delivered when the work is done.
-    public var responses: [Message]
-    // Boxed: few messages carry them, and every message is copied often.
-    private var rareFields: RareFields?
+    public var responses: [Message] {
+        get {
+            if let storedResponses { return storedResponses }
+            if !hasAppliedResponse { return [] }
+            return [Message(kind: .storageApplyResponse, to: from, from: .localApplyThread, entries: entries)]
+        }
+        set {
+            storedResponses = newValue.isEmpty ? nil : newValue
+            hasAppliedResponse = false
+        }
+    }
+
+    /// As `responses`, which are gone afterwards: who has them alone can move them on.
+    public mutating func takeResponses() -> [Message] {
+        let taken = responses
+        responses = []
+        return taken
+    }
 
     /// Vote: why. Rejected vote: index and term of the last committed entry. Heartbeat: the last pending read, echoed.
     /// Read: the reader's name for it.
@@ -99,10 +122,11 @@ public struct Message: Equatable, Sendable {
 
     var boxedSnapshot: SnapshotBox? { rareFields?.snapshot }
 
+    // Sets every field by itself, because an initializer that hands on to another copies the whole message.
     public init(
         kind: MessageKind, to: NodeID = .none, from: NodeID = .none, term: Term = 0, logTerm: Term = 0,
         index: LogIndex = 0, entries: [Entry] = [], commit: LogIndex = 0, vote: NodeID = .none,
-        reject: Bool = false, rejectHint: LogIndex = 0, responses: [Message] = []
+        reject: Bool = false, rejectHint: LogIndex = 0
     ) {
         self.kind = kind
         self.to = to
@@ -115,7 +139,9 @@ public struct Message: Equatable, Sendable {
         self.vote = vote
         self.reject = reject
         self.rejectHint = rejectHint
-        self.responses = responses
+        hasAppliedResponse = false
+        storedResponses = nil
+        rareFields = nil
     }
 
     /// As above, with what most messages are made without.
@@ -127,7 +153,8 @@ public struct Message: Equatable, Sendable {
     ) {
         self.init(
             kind: kind, to: to, from: from, term: term, logTerm: logTerm, index: index, entries: entries,
-            commit: commit, vote: vote, reject: reject, rejectHint: rejectHint, responses: responses)
+            commit: commit, vote: vote, reject: reject, rejectHint: rejectHint)
+        self.responses = responses
         rareFields = .unlessEmpty(context, snapshot.map(SnapshotBox.init))
     }
 
@@ -140,6 +167,27 @@ public struct Message: Equatable, Sendable {
             kind: kind, to: to, from: from, term: term, logTerm: logTerm, index: index, entries: entries,
             commit: commit, vote: vote, snapshot: snapshot, reject: reject, rejectHint: rejectHint, context: [],
             responses: responses)
+    }
+
+    /// For the storage of `from`: what is to be written, or committed entries to be applied.
+    init(
+        _ work: MessageKind, _ entries: [Entry], _ hardState: HardState, _ snapshot: SnapshotBox?, from: NodeID,
+        responses: [Message]?
+    ) {
+        kind = work
+        reject = false
+        hasAppliedResponse = work == .storageApply
+        to = work == .storageApply ? .localApplyThread : .localAppendThread
+        self.from = from
+        term = hardState.term
+        logTerm = 0
+        index = 0
+        self.entries = entries
+        commit = hardState.commit
+        vote = hardState.vote
+        rejectHint = 0
+        storedResponses = responses
+        rareFields = .unlessEmpty([], snapshot)
     }
 
     func with(_ snapshot: SnapshotBox) -> Message {
@@ -157,12 +205,11 @@ private final class RareFields: Sendable, Equatable {
     let context: [UInt8]
     let snapshot: SnapshotBox?
 
-    private init(_ context: [UInt8], _ snapshot: SnapshotBox?) {
+    init(_ context: [UInt8], _ snapshot: SnapshotBox?) {
         self.context = context
         self.snapshot = snapshot
     }
 
-    /// Nothing when both are empty, so that equal messages are equal.
     static func unlessEmpty(_ context: [UInt8], _ snapshot: SnapshotBox?) -> RareFields? {
         context.isEmpty && snapshot == nil ? nil : RareFields(context, snapshot)
     }

@@ -89,6 +89,11 @@ package struct Progress: Sendable {
         }
     }
 
+    mutating func sent(_ count: Int, byteCount: UInt64, commit: LogIndex) {
+        sentEntries(count, byteCount: byteCount)
+        sentCommit = commit
+    }
+
     package mutating func sentCommit(_ index: LogIndex) { sentCommit = index }
 
     /// Whether telling the follower this commit index can make it commit more: it cannot commit beyond the entries

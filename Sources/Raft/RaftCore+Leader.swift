@@ -144,7 +144,8 @@ extension RaftCore {
             members.progress[member].freeInflights(upTo: message.index)
         }
         let isSelf = message.from == id
-        if maybeCommit() {
+        // An acknowledgement of what is committed commits nothing further.
+        if message.index > log.committed && maybeCommit() {
             releasePostponedReads()
             broadcastAppend()
         } else if !isSelf && members.progress[member].canBumpCommit(log.committed) {

@@ -12,14 +12,16 @@ extension RaftCore {
     }
 
     /// See `RawNode.ready`.
-    mutating func ready() -> Ready {
+    mutating func takeReady(into ready: inout Ready) {
         invariant(!isAdvancePending, "advance() comes between two ready()")
-        var ready = Ready()
         ready.entries = log.nextUnstableEntries()
         ready.committedEntries = log.nextCommittedEntries(allowUnstable: mayApplyUnstable)
         let snapshot = log.unstable.nextSnapshot
-        ready.snapshot = snapshot?.value
+        ready.boxedSnapshot = snapshot
+        // The room of what was handed out before serves again.
+        if !ready.messages.isEmpty { ready.messages.removeAll(keepingCapacity: true) }
         swap(&ready.messages, &messages)
+        if !ready.readStates.isEmpty { ready.readStates.removeAll(keepingCapacity: true) }
         swap(&ready.readStates, &readStates)
         takeChangedState(&ready)
         if configuration.asyncStorageWrites {
@@ -32,22 +34,17 @@ extension RaftCore {
             log.acceptApplying(
                 last.index, byteCount: ready.committedEntries.byteCount, allowUnstable: mayApplyUnstable)
         }
-        return ready
     }
 
     private mutating func takeChangedState(_ ready: inout Ready) {
         let hardState = hardState
         let before = handedOutHardState
         ready.mustSync = !ready.entries.isEmpty || hardState.vote != before.vote || hardState.term != before.term
-        if hardState != before {
-            ready.hardState = hardState
-            handedOutHardState = hardState
-        }
+        ready.hardState = hardState == before ? nil : hardState
+        handedOutHardState = hardState
         let softState = softState
-        if softState != handedOutSoftState {
-            ready.softState = softState
-            handedOutSoftState = softState
-        }
+        ready.softState = softState == handedOutSoftState ? nil : softState
+        handedOutSoftState = softState
     }
 
     /// See `RawNode.advance`.
@@ -69,7 +66,9 @@ extension RaftCore {
         }
         messagesAfterAppend.removeAll(keepingCapacity: true)
         if needsConfirmation(snapshot) { onAdvance.append(storageAppendResponse(snapshot)) }
-        if !ready.committedEntries.isEmpty { onAdvance.append(storageApplyResponse(ready.committedEntries)) }
+        if !ready.committedEntries.isEmpty {
+            onAdvance.append(contentsOf: storageApply(ready.committedEntries).responses)
+        }
     }
 
     private mutating func addStorageMessages(to ready: inout Ready, _ snapshot: SnapshotBox?) {
@@ -78,10 +77,7 @@ extension RaftCore {
             ready.messages.append(storageAppend(ready.entries, ready.hardState, snapshot))
         }
         if !ready.committedEntries.isEmpty {
-            ready.messages.append(
-                Message(
-                    kind: .storageApply, to: .localApplyThread, from: id, entries: ready.committedEntries,
-                    responses: [storageApplyResponse(ready.committedEntries)]))
+            ready.messages.append(storageApply(ready.committedEntries))
         }
     }
 
@@ -93,14 +89,16 @@ extension RaftCore {
         if needsConfirmation(snapshot) { messagesAfterAppend.append(storageAppendResponse(snapshot)) }
         // An absent hard state is all zeros, so that who writes it can tell.
         let hardState = changed ?? HardState()
-        let message = Message(
-            kind: .storageAppend, to: .localAppendThread, from: id, term: hardState.term, entries: entries,
-            commit: hardState.commit, vote: hardState.vote, responses: takeMessagesAfterAppend())
-        if let snapshot { return message.with(snapshot) }
-        return message
+        return Message(
+            .storageAppend, entries, hardState, snapshot, from: id, responses: takeMessagesAfterAppend())
     }
 
-    private mutating func takeMessagesAfterAppend() -> [Message] {
+    private func storageApply(_ entries: [Entry]) -> Message {
+        Message(.storageApply, entries, HardState(), nil, from: id, responses: nil)
+    }
+
+    private mutating func takeMessagesAfterAppend() -> [Message]? {
+        if messagesAfterAppend.isEmpty { return nil }
         var taken: [Message] = []
         swap(&taken, &messagesAfterAppend)
         return taken
@@ -121,9 +119,5 @@ extension RaftCore {
             index: last.index)
         if let snapshot { return message.with(snapshot) }
         return message
-    }
-
-    private func storageApplyResponse(_ entries: [Entry]) -> Message {
-        Message(kind: .storageApplyResponse, to: id, from: .localApplyThread, entries: entries)
     }
 }

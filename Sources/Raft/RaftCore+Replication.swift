@@ -11,14 +11,16 @@ extension RaftCore {
 
     /// False when nothing was sent: the flow is paused, or there was nothing to send.
     mutating func maybeSendAppend(to member: Int, evenIfEmpty: Bool) -> Bool {
-        if members.progress[member].isPaused { return false }
+        // Stored properties only: whatever else is asked of an element copies it.
+        let state = members.progress[member].state
+        if state == .snapshot || members.progress[member].isFlowPaused { return false }
         let next = members.progress[member].next
         let entries: [Entry]
         let previousTerm: Term
         do {
             previousTerm = try log.term(at: next - 1)
             // With a full window only the commit index goes out, see `handleHeartbeatResponse`.
-            let isFull = members.progress[member].state == .replicate && members.progress[member].inflights.isFull
+            let isFull = state == .replicate && members.progress[member].inflights.isFull
             entries = isFull ? [] : try log.entries(from: next, byteCountMax: configuration.messageByteCountMax)
         } catch {
             // Compacted: only a snapshot helps.
@@ -29,8 +31,7 @@ extension RaftCore {
             Message(
                 kind: .append, to: members.progress.ids[member], logTerm: previousTerm, index: next - 1,
                 entries: entries, commit: log.committed))
-        members.progress[member].sentEntries(entries.count, byteCount: entries.payloadByteCount)
-        members.progress[member].sentCommit(log.committed)
+        members.progress[member].sent(entries.count, byteCount: entries.payloadByteCount, commit: log.committed)
         return true
     }
 

@@ -145,12 +145,13 @@ extension RaftCore {
         applied(to: max(index, log.applied), byteCount: 0)
     }
 
-    private mutating func applied(_ entries: [Entry]) throws(RaftError) {
+    mutating func applied(_ entries: [Entry]) throws(RaftError) {
         guard let last = entries.last else { return }
         guard last.index <= log.applying else {
             throw .malformedMessage(reason: "entry \(last.index) was applied but never handed out")
         }
         applied(to: max(last.index, log.applied), byteCount: entries.byteCount)
+        if leadership.uncommittedByteCount == 0 { return }
         leadership.uncommittedByteCount -= min(leadership.uncommittedByteCount, entries.payloadByteCount)
     }
 
@@ -168,15 +169,12 @@ extension RaftCore {
 }
 
 extension Message {
-    /// Far above every real number, and so far below the largest that sums do not overflow.
-    private static let numberMax: UInt64 = 1 << 62
+    /// Far above every real number, and so far below the largest that sums do not overflow. A power of two.
+    private static let numberEnd: UInt64 = 1 << 62
 
     /// Refuses what no correct node sends, so that the rest of the core need not think of it.
     fileprivate func validate(isOwn: Bool) throws(RaftError) {
-        let largest = max(term.rawValue, logTerm.rawValue, index.rawValue, commit.rawValue, rejectHint.rawValue)
-        guard isOwn || largest <= Message.numberMax else {
-            throw .malformedMessage(reason: "number \(largest) is too large")
-        }
+        if !isOwn { try validateNumbers() }
         switch kind {
         case .append:
             try validateTerm()
@@ -193,6 +191,14 @@ extension Message {
             .storageAppendResponse, .storageApply, .storageApplyResponse, .forgetLeader:
             break
         }
+    }
+
+    private func validateNumbers() throws(RaftError) {
+        // All at once: below a power of two is what has none of the bits from there on.
+        let all = term.rawValue | logTerm.rawValue | index.rawValue | commit.rawValue | rejectHint.rawValue
+        if all < Message.numberEnd { return }
+        let largest = max(term.rawValue, logTerm.rawValue, index.rawValue, commit.rawValue, rejectHint.rawValue)
+        throw .malformedMessage(reason: "number \(largest) is too large")
     }
 
     private func validateTerm() throws(RaftError) {
@@ -216,7 +222,7 @@ extension Message {
         guard let metadata = snapshot?.metadata, metadata.index != 0 else {
             throw .malformedMessage(reason: "a snapshot message without a snapshot")
         }
-        guard metadata.index.rawValue <= Message.numberMax, metadata.term <= term else {
+        guard metadata.index.rawValue < Message.numberEnd, metadata.term <= term else {
             throw .malformedMessage(reason: "snapshot \(metadata.term)/\(metadata.index) in term \(term)")
         }
     }

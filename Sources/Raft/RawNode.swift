@@ -63,6 +63,12 @@ public final class RawNode {
         try core.receiveFromPeer(message)
     }
 
+    /// What a message to `NodeID.localApplyThread` carries is applied: as `step` of its responses, without making them.
+    public func stepApplied(_ message: Message) throws(RaftError) {
+        guard message.kind == .storageApply else { throw .localMessage }
+        try core.applied(message.entries)
+    }
+
     /// Asks for an index to read at: comes back as a `ReadState` with `context`, or not at all, when there is no leader
     /// or messages are lost; then ask again.
     public func readIndex(context: [UInt8]) {
@@ -95,7 +101,15 @@ public final class RawNode {
     public var hasReady: Bool { core.hasReady }
 
     /// Hands out what is to be done. Without asynchronous storage writes `advance` has to follow before the next.
-    public func ready() -> Ready { core.ready() }
+    public func ready() -> Ready {
+        var ready = Ready()
+        core.takeReady(into: &ready)
+        return ready
+    }
+
+    /// As `ready()`, in place of what an earlier one said: who takes one after the other into the same variable, and
+    /// keeps nothing of it, gives the room of its arrays back.
+    public func takeReady(into ready: inout Ready) { core.takeReady(into: &ready) }
 
     /// What the last `Ready` asked for is done. Not with asynchronous storage writes.
     public func advance() { core.advance() }

@@ -15,11 +15,14 @@ public struct Ready: Sendable {
     /// To be made durable.
     public var entries: [Entry] = []
     /// To be made durable and applied.
-    public var snapshot: Snapshot?
+    public var snapshot: Snapshot? { boxedSnapshot?.value }
+    var boxedSnapshot: SnapshotBox?
     /// To be applied.
     public var committedEntries: [Entry] = []
     public var messages: [Message] = []
     /// Whether it has to be durable before messages are sent: entries, or a new term or vote. A new commit index alone
     /// may be lost.
     public var mustSync = false
+
+    public init() {}
 }

@@ -80,7 +80,8 @@ package struct UnstableLog: ~Copyable {
         guard let term = term(at: position.index) else { return .missing }
         if position.index < offset { return .matchedSnapshot }
         if term != position.term { return .replacedMeanwhile(term) }
-        entries.removeFirst(Int(position.index + 1 - offset))
+        let count = Int(position.index + 1 - offset)
+        if count == 1 { entries.removeFirst() } else { entries.removeFirst(count) }
         offset = position.index + 1
         offsetInProgress = max(offsetInProgress, offset)
         return .stable
@@ -119,7 +120,11 @@ package struct UnstableLog: ~Copyable {
         let end = end
         invariant(from <= end, "appended entries leave no gap")
         if from == end {
-            entries.append(contentsOf: fresh)
+            if fresh.count == 1, let only = fresh.first {
+                entries.append(only)
+            } else {
+                entries.append(contentsOf: fresh)
+            }
             return .none
         }
         if from <= offset {

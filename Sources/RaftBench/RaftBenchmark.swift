@@ -49,7 +49,10 @@ func now() -> Double {
 
 final class BenchCluster {
     private let nodes: [RawNode]
+    // The same: counting references to them at every call would be measured too.
+    private let unowned: [Unmanaged<RawNode>]
     private let storages: [MemoryStorage]
+    private var ready = Ready()
     private(set) var appliedCount = 0
 
     init(nodeCount: UInt64) throws {
@@ -74,6 +77,7 @@ final class BenchCluster {
             storages.append(storage)
         }
         self.nodes = nodes
+        unowned = nodes.map(Unmanaged.passUnretained)
         self.storages = storages
     }
 
@@ -98,45 +102,52 @@ final class BenchCluster {
     }
 
     private func settle() throws {
+        var ready = Ready()
+        swap(&ready, &self.ready)
+        defer { self.ready = ready }
         var isBusy = true
         while isBusy {
             isBusy = false
-            for place in nodes.indices where nodes[place].hasReady {
-                isBusy = true
-                var ready = nodes[place].ready()
-                try handle(&ready.messages, of: nodes[place], storages[place])
+            for place in unowned.indices {
+                let isReady = unowned[place]._withUnsafeGuaranteedRef { node in
+                    if !node.hasReady { return false }
+                    node.takeReady(into: &ready)
+                    return true
+                }
+                if isReady {
+                    isBusy = true
+                    try handle(&ready.messages, of: place)
+                }
             }
         }
     }
 
     // Messages are moved out of their arrays: copying them would be a good part of what is measured.
-    private func handle(_ messages: inout [Message], of node: RawNode, _ storage: MemoryStorage) throws {
+    private func handle(_ messages: inout [Message], of place: Int) throws {
         var message = Message(kind: .hup)
-        for place in messages.indices {
-            swap(&message, &messages[place])
+        for number in messages.indices {
+            swap(&message, &messages[number])
             switch message.to {
             case .localAppendThread:
-                if !message.hardState.isEmpty { storage.setHardState(message.hardState) }
-                storage.append(message.entries)
-                try respond(&message.responses, from: node)
+                storages[place].store(message)
+                var responses = message.takeResponses()
+                for number in responses.indices {
+                    swap(&message, &responses[number])
+                    try deliver(message, from: place)
+                }
             case .localApplyThread:
-                if node === nodes[0] { appliedCount += message.entries.count }
-                try respond(&message.responses, from: node)
+                if place == 0 { appliedCount += message.entries.count }
+                try unowned[place]._withUnsafeGuaranteedRef { try $0.stepApplied(message) }
             default:
-                try nodes[Int(message.to.rawValue) - 1].stepFromPeer(message)
+                try deliver(message, from: place)
             }
         }
     }
 
-    private func respond(_ responses: inout [Message], from node: RawNode) throws {
-        var response = Message(kind: .hup)
-        for place in responses.indices {
-            swap(&response, &responses[place])
-            if response.to == node.id {
-                try node.step(response)
-            } else {
-                try nodes[Int(response.to.rawValue) - 1].stepFromPeer(response)
-            }
+    private func deliver(_ message: Message, from place: Int) throws {
+        let receiver = Int(message.to.rawValue) - 1
+        try unowned[receiver]._withUnsafeGuaranteedRef { node in
+            if receiver == place { try node.step(message) } else { try node.stepFromPeer(message) }
         }
     }
 
@@ -146,5 +157,12 @@ final class BenchCluster {
         where node.appliedIndex.rawValue > storage.firstIndex.rawValue + 20_000 {
             try storage.compact(to: node.appliedIndex - 1_000)
         }
+    }
+}
+
+extension MemoryStorage {
+    fileprivate func store(_ message: Message) {
+        if !message.hardState.isEmpty { setHardState(message.hardState) }
+        append(message.entries)
     }
 }

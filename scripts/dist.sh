@@ -22,7 +22,7 @@ archive openssl -l:libssl.a -l:libcrypto.a -ldl -lpthread
 archive libmicrohttpd -l:libmicrohttpd.a -l:libgnutls.so.30
 
 PKG_CONFIG_PATH="$PWD/$out/pkgconfig" swift build -c release --static-swift-stdlib --scratch-path "$out/build" \
-    --product raftoral
+    -Xswiftc -enforce-exclusivity=unchecked --product raftoral
 cp "$out/build/release/raftoral" "$out/raftoral"
 strip "$out/raftoral"
 

@@ -87,6 +87,8 @@ public struct WireLimits: Sendable {
     /// more fails.
     public var outboundByteCountPerConnectionMax = 128 << 20
     public var outboundByteCountMax = 512 << 20
+    /// What streams and frames have given back and is kept for the next ones, for all connections of one server or channel.
+    public var keptSessionByteCountMax = 4 << 20
     /// Frames of a peer that cost work and bring none, above all RST_STREAM, and our own that it provokes: as many at once, then so many per second.
     public var unproductiveFrameBurstMax: UInt64 = 4096
     public var unproductiveFramesPerSecondMax: UInt64 = 256

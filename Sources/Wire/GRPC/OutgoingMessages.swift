@@ -2,12 +2,14 @@ import DequeModule
 
 /// The messages of one call that wait to be sent, framed: a flag, a length of four bytes, the message.
 ///
-/// Small messages are gathered in one buffer; large ones are kept as the arrays they came in.
+/// The first message of a call, which is mostly the only one, and large ones are kept as the arrays they came in; small ones
+/// that follow are gathered in one buffer.
 struct OutgoingMessages {
     static let prefixByteCount = 5
     private static let gatheredByteCountMax = 4 << 10
 
-    /// What goes out first, from `offset`; then the arrays of `rest`.
+    /// What goes out first, from `offset`; then the arrays of `rest`. At an offset below 0 the prefix of the message that
+    /// `first` is goes out before it.
     private var first: [UInt8] = []
     private var offset = 0
     private var rest: Deque<[UInt8]> = []
@@ -19,7 +21,11 @@ struct OutgoingMessages {
     }
 
     mutating func append(message: [UInt8]) {
-        if message.count <= Self.gatheredByteCountMax {
+        if first.capacity == 0, byteCount == 0 {
+            first = message
+            offset = -Self.prefixByteCount
+            byteCount = Self.prefixByteCount + message.count
+        } else if message.count <= Self.gatheredByteCountMax {
             message.withUnsafeBytes { append(message: $0) }
         } else {
             appendPrefix(of: message.count, reserving: 0)
@@ -41,6 +47,12 @@ struct OutgoingMessages {
         var target = target
         var missing = count
         byteCount -= count
+        while offset < 0, missing > 0 {
+            target.storeBytes(of: prefixByte(Self.prefixByteCount + offset, of: first.count), as: UInt8.self)
+            offset += 1
+            target += 1
+            missing -= 1
+        }
         while missing > 0 {
             if offset == first.count {
                 first = rest.removeFirst()
@@ -57,6 +69,10 @@ struct OutgoingMessages {
             rest.removeAll()
             offset = 0
         }
+    }
+
+    private func prefixByte(_ place: Int, of messageByteCount: Int) -> UInt8 {
+        place == 0 ? 0 : UInt8(truncatingIfNeeded: messageByteCount >> (8 * (Self.prefixByteCount - 1 - place)))
     }
 
     private mutating func appendPrefix(of messageByteCount: Int, reserving: Int) {
@@ -77,7 +93,8 @@ struct OutgoingMessages {
     private mutating func gather(_ bytes: UnsafeRawBufferPointer) {
         byteCount += bytes.count
         if rest.isEmpty {
-            if first.count < Self.gatheredByteCountMax || first.isEmpty {
+            // What `first` is while its prefix is to come must stay as long as that will say.
+            if offset >= 0, first.count < Self.gatheredByteCountMax {
                 first.append(contentsOf: bytes)
                 return
             }

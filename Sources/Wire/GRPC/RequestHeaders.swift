@@ -43,10 +43,11 @@ struct RequestHeaders {
         }
     }
 
-    mutating func setPath(_ path: UnsafeRawBufferPointer, _ route: Route?) {
+    mutating func setPath(_ path: UnsafeRawBufferPointer, _ route: consuming Route?) {
         byteCount += path.count + 37
+        let isKnown = route != nil
         self.route = route
-        if route == nil { unknownPath = Array(path.prefix(Self.unknownPathByteCountMax)) }
+        if !isKnown { unknownPath = Array(path.prefix(Self.unknownPathByteCountMax)) }
     }
 
     /// `application/grpc`, also followed by `+` or `;` and more.

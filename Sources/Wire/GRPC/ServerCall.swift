@@ -51,19 +51,20 @@ public class ServerCall: HTTP2Stream {
         case .queue: return true
         case .beginAndQueue: break
         }
-        guard let connection else { return false }
-        var provider = dataProvider()
-        if responseMetadata.isEmpty {
-            let fields = GRPCHeaders.response
-            nghttp2_submit_response(connection.session, streamID, fields.start, fields.count, &provider)
-        } else {
-            var fields = HeaderFields()
-            fields.add(GRPCHeaders.response)
-            fields.add(responseMetadata)
-            fields.withFields { _ = nghttp2_submit_response(connection.session, streamID, $0, $1, &provider) }
-        }
-        connection.flushLater()
-        return true
+        return withConnection { connection in
+            var provider = dataProvider()
+            if responseMetadata.isEmpty {
+                let fields = GRPCHeaders.response
+                nghttp2_submit_response(connection.session, streamID, fields.start, fields.count, &provider)
+            } else {
+                var fields = HeaderFields()
+                fields.add(GRPCHeaders.response)
+                fields.add(responseMetadata)
+                fields.withFields { _ = nghttp2_submit_response(connection.session, streamID, $0, $1, &provider) }
+            }
+            connection.flushLater()
+            return true
+        } ?? false
     }
 
     /// Whether `byteCount` more may be sent. If not, the call has failed.
@@ -85,7 +86,7 @@ public class ServerCall: HTTP2Stream {
     }
 
     private final func hasRoomForOutput(_ byteCount: Int) -> Bool {
-        let ofConnection = (connection?.outboundByteCount ?? 0) + byteCount
+        let ofConnection = (withConnection(\.outboundByteCount) ?? 0) + byteCount
         return ofConnection <= context.limits.outboundByteCountPerConnectionMax
             && context.outboundByteCount + byteCount <= context.limits.outboundByteCountMax
     }
@@ -116,8 +117,9 @@ public class ServerCall: HTTP2Stream {
     }
 
     override final func submitTrailers() {
-        guard let connection else { return }
-        GRPCHeaders.submitTrailers(status, responseTrailers, to: connection, streamID, isPeerDone: isPeerDone)
+        _ = withConnection {
+            GRPCHeaders.submitTrailers(status, responseTrailers, to: $0, streamID, isPeerDone: isPeerDone)
+        }
     }
 
     // MARK: Failing

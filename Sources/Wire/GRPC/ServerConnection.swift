@@ -79,11 +79,10 @@ final class ServerConnection: HTTP2Connection {
     }
 
     private func open(_ route: Route, _ streamID: Int32, _ isEnd: Bool) {
-        switch route.kind {
-        case .unary:
-            begin(UnaryCall(headers, route: route, connection: self), streamID, isEnd) { _ in }
-        case .streaming(let handler):
+        if case .streaming(let handler) = route.kind {
             begin(ServerStream(headers, route: route, connection: self), streamID, isEnd, handler)
+        } else {
+            begin(UnaryCall(headers, route: route, connection: self), streamID, isEnd) { _ in }
         }
     }
 

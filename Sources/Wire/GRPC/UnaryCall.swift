@@ -48,8 +48,7 @@ public final class UnaryCall: ServerCall {
             case .failed(let failure): return status(for: failure)
             case .inChunk(let message):
                 guard case .incomplete = request else { return Self.cardinality }
-                connection?.holder?.keepHeldMessage()
-                connection?.holder = self
+                _ = withConnection { $0.hold(self) }
                 request = .held(message)
             case .assembled(let message):
                 guard case .incomplete = request else { return Self.cardinality }

@@ -155,7 +155,8 @@ extension HTTP2Connection {
         switch UInt32(header.type) {
         case NGHTTP2_DATA.rawValue:
             if isEnd {
-                stream(streamID)?.endReceiving()
+                guard let stream = nghttp2_session_get_stream_user_data(session, streamID) else { return }
+                _ = withStream(stream) { $0.endReceiving() }
             } else if header.length == frame.pointee.data.padlen {
                 countUnproductiveFrame()
             }

@@ -4,7 +4,7 @@ import Prelude
 extension HTTP2Connection {
     enum Role { case server, client }
 
-    static func openSession(_ role: Role) throws(HTTP2Failure) -> OpaquePointer {
+    static func openSession(_ role: Role, _ memory: SessionMemory) throws(HTTP2Failure) -> OpaquePointer {
         var option: OpaquePointer?
         try nghttp2(nghttp2_option_new(&option), "nghttp2_option_new")
         defer { nghttp2_option_del(option) }
@@ -14,17 +14,20 @@ extension HTTP2Connection {
         // `FloodGuard` counts resets by our own clock.
         nghttp2_option_set_stream_reset_rate_limit(option, .max, .max)
 
+        var functions = memory.functions
         var session: OpaquePointer?
         switch role {
         case .server:
             try nghttp2(
-                nghttp2_session_server_new2(&session, HTTP2Callbacks.table, nil, option), "nghttp2_session_server_new2")
+                nghttp2_session_server_new3(&session, HTTP2Callbacks.table, nil, option, &functions),
+                "nghttp2_session_server_new3")
         case .client:
             try nghttp2(
-                nghttp2_session_client_new2(&session, HTTP2Callbacks.table, nil, option), "nghttp2_session_client_new2")
+                nghttp2_session_client_new3(&session, HTTP2Callbacks.table, nil, option, &functions),
+                "nghttp2_session_client_new3")
         }
         guard let session else {
-            throw HTTP2Failure(code: NGHTTP2_ERR_NOMEM.rawValue, operation: "nghttp2_session_new2")
+            throw HTTP2Failure(code: NGHTTP2_ERR_NOMEM.rawValue, operation: "nghttp2_session_new3")
         }
         return session
     }

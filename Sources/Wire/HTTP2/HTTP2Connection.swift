@@ -29,8 +29,8 @@ class HTTP2Connection: ConnectionHandler {
     /// A frame has come to its end since the last look. Bytes alone are no progress: who sends one now and then never
     /// gets to the end of a frame, nor can it answer a PING within one.
     final var hasCompletedFrame = false
-    /// The stream that kept a pointer into what is being read.
-    final var holder: HTTP2Stream?
+    /// The stream that kept a pointer into what is being read. Not counted: it is one of `streams`.
+    final private var holder: Unmanaged<HTTP2Stream>?
 
     /// Bytes that their streams hold without credit, and how much of that the connection's window lacks.
     final private var heldByteCount = 0
@@ -51,14 +51,17 @@ class HTTP2Connection: ConnectionHandler {
         remoteAddress = transport.remoteAddress
         let limits = context.limits
         flood = FloodGuard(burst: limits.unproductiveFrameBurstMax, perSecond: limits.unproductiveFramesPerSecondMax)
-        session = try Self.openSession(role)
+        session = try Self.openSession(role, context.memory)
         nghttp2_session_set_user_data(session, Unmanaged.passUnretained(self).toOpaque())
         try submitSettings(role)
         startHandshakeTimer()
         flushLater()
     }
 
-    deinit { nghttp2_session_del(session) }
+    deinit {
+        for stream in streams { stream.connection = nil }
+        nghttp2_session_del(session)
+    }
 
     // MARK: What a kind of connection does
 
@@ -96,7 +99,7 @@ class HTTP2Connection: ConnectionHandler {
     /// Takes `stream` out and tells it; nothing refers to it afterwards.
     final func remove(_ stream: HTTP2Stream, _ closure: HTTP2Stream.Closure) {
         invariant(stream.connection === self, "a stream leaves once")
-        if holder === stream { holder = nil }
+        if holder?.toOpaque() == Unmanaged.passUnretained(stream).toOpaque() { holder = nil }
         let last = streams.removeLast()
         if last !== stream {
             streams[stream.slot] = last
@@ -104,7 +107,7 @@ class HTTP2Connection: ConnectionHandler {
         }
         stream.slot = -1
         stream.leaveConnection()
-        context.timers.remove(stream)
+        if stream.timerPlace >= 0 { context.timers.remove(stream) }
         stream.ended(closure)
         streamLeft()
     }
@@ -133,8 +136,7 @@ class HTTP2Connection: ConnectionHandler {
         isInSession = true
         let result = nghttp2_session_mem_recv(
             session, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count)
-        holder?.keepHeldMessage()
-        holder = nil
+        letGo()
         isInSession = false
         if hasCompletedFrame {
             hasCompletedFrame = false
@@ -143,6 +145,17 @@ class HTTP2Connection: ConnectionHandler {
         if result < 0, failure == nil { failure = String(cString: nghttp2_strerror(Int32(result))) }
         if let failure { return abort(failure) }
         flushLater()
+    }
+
+    /// `stream` keeps a pointer into what is being read.
+    final func hold(_ stream: HTTP2Stream) {
+        letGo()
+        holder = Unmanaged.passUnretained(stream)
+    }
+
+    private final func letGo() {
+        holder?._withUnsafeGuaranteedRef { $0.keepHeldMessage() }
+        holder = nil
     }
 
     /// False for a field of a header block that is larger by far than was announced: whoever sends that means harm.

@@ -7,6 +7,7 @@ final class HTTP2Context {
     let limits: WireLimits
     let timers: TimerQueue
     let output = OutputBuffer()
+    let memory: SessionMemory
     /// Bytes of received messages that are incomplete or not yet taken by their handlers.
     var inboundByteCount = 0
     /// Bytes that wait in streams to be sent.
@@ -22,7 +23,9 @@ final class HTTP2Context {
         self.clock = clock
         self.limits = limits
         timers = TimerQueue(clock: clock)
-        turnRequest = turns.register { [weak self] in self?.turn() }
+        memory = SessionMemory(keptByteCountMax: limits.keptSessionByteCountMax)
+        // Not weak: an object that is referred to weakly takes twice as long to be counted, and every call counts this one.
+        turnRequest = turns.register { [unowned self] in turn() }
     }
 
     deinit { turnRequest?.unregister() }

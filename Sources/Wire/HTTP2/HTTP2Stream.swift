@@ -15,7 +15,12 @@ public class HTTP2Stream {
 
     let context: HTTP2Context
     /// nil before and after the stream's life.
-    final var connection: HTTP2Connection?
+    final var connection: HTTP2Connection? {
+        get { uncountedConnection?.takeUnretainedValue() }
+        set { uncountedConnection = newValue.map(Unmanaged.passUnretained) }
+    }
+    /// A connection that goes away takes itself out of here.
+    final private var uncountedConnection: Unmanaged<HTTP2Connection>?
     final var streamID: Int32 = 0
     /// The place in the connection's table; the connection's alone to write.
     final var slot = -1
@@ -48,6 +53,13 @@ public class HTTP2Stream {
     init(context: HTTP2Context) {
         self.context = context
         reader = MessageReader(messageByteCountMax: context.limits.messageByteCountMax)
+    }
+
+    /// Nil without a connection. As `connection`, without counting references, which happens ten times for a call otherwise.
+    /// Precondition: `body` does not end the connection, as nothing does within the call of a handler.
+    @inline(__always)
+    final func withConnection<Result>(_ body: (HTTP2Connection) -> Result) -> Result? {
+        uncountedConnection.map { $0._withUnsafeGuaranteedRef(body) }
     }
 
     // MARK: What a kind of stream does
@@ -90,13 +102,14 @@ public class HTTP2Stream {
     }
 
     private final func feed() {
-        guard let connection else { return }
-        countOutput()
-        if isStarved {
-            isStarved = false
-            nghttp2_session_resume_data(connection.session, streamID)
+        _ = withConnection { connection in
+            countOutput(connection)
+            if isStarved {
+                isStarved = false
+                nghttp2_session_resume_data(connection.session, streamID)
+            }
+            connection.flushLater()
         }
-        connection.flushLater()
     }
 
     /// The data source for this stream's HEADERS.
@@ -140,8 +153,10 @@ public class HTTP2Stream {
     }
 
     /// Call after `outbox` has changed.
-    final func countOutput() {
-        guard let connection else { return }
+    final func countOutput() { _ = withConnection(countOutput) }
+
+    @inline(__always)
+    private final func countOutput(_ connection: HTTP2Connection) {
         let growth = outbox.byteCount - countedOutputByteCount
         countedOutputByteCount += growth
         connection.outboundByteCount += growth
@@ -222,15 +237,17 @@ public class HTTP2Stream {
         if growth != 0 {
             bufferedByteCount = buffered
             context.inboundByteCount += growth
-            connection?.inboundByteCount += growth
         }
-        guard let connection else { return true }
-        let owed = uncreditedByteCount + received
-        guard owed > 0 else { return growth <= 0 || hasRoom(connection) }
-        let held = isPaused ? min(owed, buffered) : 0
-        connection.settle(streamID, received: received, held: held - uncreditedByteCount, isEnded: isLastFrame)
-        uncreditedByteCount = held
-        return growth <= 0 || hasRoom(connection)
+        return withConnection { connection in
+            connection.inboundByteCount += growth
+            let owed = uncreditedByteCount + received
+            if owed > 0 {
+                let held = isPaused ? min(owed, buffered) : 0
+                connection.settle(streamID, received: received, held: held - uncreditedByteCount, isEnded: isLastFrame)
+                uncreditedByteCount = held
+            }
+            return growth <= 0 || hasRoom(connection)
+        } ?? true
     }
 
     private final func hasRoom(_ connection: HTTP2Connection) -> Bool {
@@ -240,14 +257,15 @@ public class HTTP2Stream {
 
     /// The stream is over, but what it has received may still be read.
     final func leaveConnection() {
-        guard let connection else { return }
-        connection.inboundByteCount -= bufferedByteCount
-        connection.outboundByteCount -= countedOutputByteCount
-        context.outboundByteCount -= countedOutputByteCount
-        countedOutputByteCount = 0
-        connection.settle(streamID, received: 0, held: -uncreditedByteCount, isEnded: true)
-        uncreditedByteCount = 0
-        self.connection = nil
+        _ = withConnection { connection in
+            connection.inboundByteCount -= bufferedByteCount
+            connection.outboundByteCount -= countedOutputByteCount
+            context.outboundByteCount -= countedOutputByteCount
+            countedOutputByteCount = 0
+            connection.settle(streamID, received: 0, held: -uncreditedByteCount, isEnded: true)
+            uncreditedByteCount = 0
+        }
+        uncountedConnection = nil
     }
 
     /// Forgets what was received; what comes from now on is credited at once and not kept.

@@ -8,15 +8,22 @@ struct FieldWriter: FieldVisitor {
 
     let arena: UnsafeMutablePointer<ProtobufArena>
 
+    /// Up to here it takes less time to copy a message than to make an array without contents.
+    private static let copiedByteCountMax = 1 << 10
+
     /// Encodes `value` in one array of exactly the right size.
     static func encode<Value: ProtobufMapped>(_ value: Value) -> [UInt8] {
         ProtobufArena.withArena(budget: .max) { arena in
             var writer = FieldWriter(arena: arena)
             let raw = writer.store(value)
             return raw.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) { message in
-                Array(unsafeUninitializedCapacity: protobuf_c_message_get_packed_size(message)) { buffer, count in
-                    // A message without a field has no byte, and the empty buffer no address.
-                    count = buffer.isEmpty ? 0 : protobuf_c_message_pack(message, buffer.baseAddress)
+                let byteCount = protobuf_c_message_get_packed_size(message)
+                if byteCount <= Self.copiedByteCountMax {
+                    let packed = writer.allocate(UInt8.self, count: byteCount)
+                    return Array(UnsafeBufferPointer(start: packed, count: protobuf_c_message_pack(message, packed)))
+                }
+                return Array(unsafeUninitializedCapacity: byteCount) { buffer, count in
+                    count = protobuf_c_message_pack(message, buffer.baseAddress)
                 }
             }
         }

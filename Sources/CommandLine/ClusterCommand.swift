@@ -5,7 +5,7 @@ import Raftoral
 struct ClusterCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster", abstract: "Look at the cluster and change it.",
-        subcommands: [Status.self, Members.self, Remove.self, Replace.self, TransferLeader.self])
+        subcommands: [Status.self, Members.self, Remove.self, Replace.self, TransferLeader.self, Recover.self])
 
     struct Status: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "Show every node of the cluster.")

@@ -236,11 +236,7 @@ private final class NodeStarter {
             hardState: hardState, snapshot: metadata, start: LogPoint(index: metadata.index, term: metadata.term))
     }
 
-    private func makeToken() -> String {
-        let high = UInt64.random(in: 0 ... .max, using: &random)
-        let low = UInt64.random(in: 0 ... .max, using: &random)
-        return String(high, radix: 36) + String(low, radix: 36)
-    }
+    private func makeToken() -> String { makeClusterID(&random) }
 
     // MARK: - Join
 

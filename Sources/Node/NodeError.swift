@@ -18,6 +18,8 @@ public enum NodeError: Error, Sendable {
     case cannotRestore(group: GroupID, reason: String)
     /// The data is damaged, and cannot be fetched again from the cluster. Nothing was dropped.
     case cannotRepair(reason: String)
+    /// The data directory holds nothing that a cluster could go on from. Nothing was changed.
+    case cannotRecover(directory: String, reason: String)
     case invalidLimits(LimitViolation)
     case invalidAddress(String)
     case removed(NodeID)
@@ -102,6 +104,12 @@ extension NodeError: CustomStringConvertible {
             Cannot fetch the data again from the cluster: \(reason). Nothing was dropped.
               • A majority of the cluster's voters has to run without this node: check with 'raftoral cluster status'.
               • Then try again with the same flags.
+            """
+        case .cannotRecover(let directory, let reason):
+            """
+            Cannot make a cluster out of \(directory): \(reason). Nothing was changed.
+              • Give the data directory of a node that was a member of the cluster.
+              • With no such node left, restore a backup: raftoral restore --help
             """
         case .invalidLimits(let violation): violation.description
         case .invalidAddress(let text):

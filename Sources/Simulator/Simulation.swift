@@ -349,10 +349,8 @@ final class Simulation {
             }
         case .cannotRestore, .foreignCluster, .nodeIDExists, .invalidLimits, .invalidAddress:
             checker.fail("a node starts after a crash", "\(member.host): \(error.summary)")
-        case .protocolTooOld, .noPeersFound, .joinRefused, .cannotRepair, .cannotBind, .cannotBindAdmin, .cannotSecure,
-            .nothingToDo,
-            .removed,
-            .stopped:
+        case .protocolTooOld, .noPeersFound, .joinRefused, .cannotRepair, .cannotRecover, .cannotBind, .cannotBindAdmin,
+            .cannotSecure, .nothingToDo, .removed, .stopped:
             break
         }
     }

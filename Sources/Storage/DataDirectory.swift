@@ -2,7 +2,8 @@ import Prelude
 
 /// The directory in which a node keeps all that it must not forget, held by one process at a time.
 ///
-/// It holds `identity`, `lock`, and the directories `log` and `snapshots`.
+/// It holds `identity`, `lock`, and the directories `log` and `snapshots`; with `.N` behind their names once another set
+/// of data has taken the place of the first.
 public final class DataDirectory {
     public let path: String
     /// Nil until the node has become a member of a cluster.
@@ -12,8 +13,11 @@ public final class DataDirectory {
     private let disk: any Disk
     private let lock: any DiskLock
 
-    public var logPath: String { filePath(path, "log") }
-    public var snapshotsPath: String { filePath(path, "snapshots") }
+    /// Which of the sets of data beside the identity is in use; rises when another set takes the place of the one in use.
+    private var generation: UInt32 = 0
+
+    public var logPath: String { filePath(path, Self.dataName("log", generation)) }
+    public var snapshotsPath: String { filePath(path, Self.dataName("snapshots", generation)) }
 
     static let lockName = "lock"
     /// The directories that hold what a node can fetch again.
@@ -25,10 +29,13 @@ public final class DataDirectory {
 
     /// Creates the directory when it is missing, locks it, and reads the identity in it. Blocks.
     /// - Parameter takesDamagedIdentity: a damaged identity is no error; `identityDamage` tells of it.
+    /// - Parameter mustExist: a missing directory is an error, and is not created.
     public static func open(
-        _ path: String, disk: any Disk, takesDamagedIdentity: Bool = false
+        _ path: String, disk: any Disk, takesDamagedIdentity: Bool = false, mustExist: Bool = false
     ) throws(StorageError) -> DataDirectory {
-        try onDisk { () throws(DiskError) in try disk.createDurableDirectory(path) }
+        try onDisk { () throws(DiskError) in
+            if mustExist { _ = try disk.list(path) } else { try disk.createDurableDirectory(path) }
+        }
         // Before the lock leaves a file in what may be somebody else's directory.
         try refuseForeign(path, disk)
         let lock: any DiskLock
@@ -45,7 +52,11 @@ public final class DataDirectory {
             try onDisk { () throws(DiskError) in try disk.synchronizeDirectory(path) }
             let directory = DataDirectory(path: path, disk: disk, lock: lock)
             do throws(StorageError) {
-                directory.identity = try readIdentity(path, disk)
+                if let kept = try readIdentity(path, disk) {
+                    directory.identity = kept.identity
+                    directory.generation = kept.generation
+                    try directory.dropUnusedData()
+                }
             } catch .damaged(let file, let offset, let reason) where takesDamagedIdentity {
                 directory.identityDamage = .damaged(file: file, offset: offset, reason: reason)
             }
@@ -70,7 +81,7 @@ public final class DataDirectory {
         throw .foreign(directory: path, found: other)
     }
 
-    private static func readIdentity(_ path: String, _ disk: any Disk) throws(StorageError) -> NodeIdentity? {
+    private static func readIdentity(_ path: String, _ disk: any Disk) throws(StorageError) -> KeptIdentity? {
         let path = filePath(path, IdentityFile.name)
         return try readSmallFile(path, disk, byteCountMax: IdentityFile.byteCountMax).map {
             bytes throws(StorageError) in
@@ -103,13 +114,18 @@ public final class DataDirectory {
     /// Replaces the identity, durably and as a whole: after a crash it is the old one or the new one. Must have
     /// returned before anything else is kept in the directory. Blocks.
     public func saveIdentity(_ identity: NodeIdentity) throws(StorageError) {
-        let bytes = IdentityFile.encoded(identity)
+        try save(KeptIdentity(identity: identity, generation: generation))
+    }
+
+    private func save(_ kept: KeptIdentity) throws(StorageError) {
+        let bytes = IdentityFile.encoded(kept)
         try onDisk { () throws(DiskError) in
             try disk.replaceFile(
                 filePath(path, IdentityFile.name), with: [bytes],
                 by: filePath(path, IdentityFile.temporaryName))
         }
-        self.identity = identity
+        identity = kept.identity
+        generation = kept.generation
     }
 
     /// The token by which a cluster recognises this directory when it asks to join again: the one that an earlier attempt
@@ -157,8 +173,63 @@ public final class DataDirectory {
     public func dropData() throws(StorageError) {
         invariant(isRetired, "only the data of a node that was given up is dropped")
         for name in Self.dataNames {
-            try onDisk { () throws(DiskError) in try removeFiles(in: filePath(path, name)) }
+            try onDisk { () throws(DiskError) in
+                try removeFiles(in: filePath(path, Self.dataName(name, generation)))
+            }
         }
+    }
+
+    // MARK: Another set of data
+
+    private static func dataName(_ name: String, _ generation: UInt32) -> String {
+        generation == 0 ? name : "\(name).\(generation)"
+    }
+
+    /// Of the log in use; of the first one when the identity does not tell.
+    static func logName(in path: String, disk: any Disk) -> String {
+        let kept = try? readIdentity(path, disk)
+        return dataName("log", kept?.generation ?? 0)
+    }
+
+    /// Where the set of data is made that is to take the place of the one in use.
+    public struct NextData: Sendable {
+        public let logPath: String
+        public let snapshotsPath: String
+        fileprivate let generation: UInt32
+    }
+
+    /// Empty, whatever an earlier attempt has left. Nothing in use is touched. Blocks.
+    public func prepareNextData() throws(StorageError) -> NextData {
+        guard generation < .max else {
+            throw .damaged(
+                file: filePath(path, IdentityFile.name), offset: 0, reason: "the generation cannot be raised")
+        }
+        try dropUnusedData()
+        return NextData(
+            logPath: filePath(path, Self.dataName("log", generation + 1)),
+            snapshotsPath: filePath(path, Self.dataName("snapshots", generation + 1)), generation: generation + 1)
+    }
+
+    /// From now on the directory is that of `identity`, with the data in `next`, which has to be durable: after a crash
+    /// either all is as before or all of this holds. What was in use before is removed. Blocks.
+    public func use(_ next: NextData, as identity: NodeIdentity) throws(StorageError) {
+        try dropJoinToken()
+        try save(KeptIdentity(identity: identity, generation: next.generation))
+        try dropUnusedData()
+    }
+
+    /// Removes the sets of data that are not in use. Their directories stay, empty.
+    private func dropUnusedData() throws(StorageError) {
+        let unused = try onDisk { () throws(DiskError) in try disk.list(path) }.filter { name in
+            Self.dataNames.contains { isGeneration(name, of: $0) && name != Self.dataName($0, generation) }
+        }
+        for name in unused { try onDisk { () throws(DiskError) in try removeFiles(in: filePath(path, name)) } }
+    }
+
+    private func isGeneration(_ name: String, of data: String) -> Bool {
+        if name == data { return true }
+        guard name.hasPrefix(data + "."), let number = UInt32(name.dropFirst(data.count + 1)) else { return false }
+        return name == Self.dataName(data, number)
     }
 
     private func removeFiles(in directory: String) throws(DiskError) {

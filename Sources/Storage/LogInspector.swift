@@ -63,8 +63,9 @@ public enum LogInspector {
             throw StorageError(error)
         }
         defer { lock.unlock() }
-        guard names.contains("log") else { throw .noLog(directory: directory) }
-        try body(filePath(directory, "log"))
+        let log = DataDirectory.logName(in: directory, disk: disk)
+        guard names.contains(log) else { throw .noLog(directory: directory) }
+        try body(filePath(directory, log))
     }
 
     /// Checks all that opening the log checks. Blocks.

@@ -21,17 +21,26 @@ public struct NodeIdentity: Equatable, Sendable {
     }
 }
 
+/// What the identity file holds.
+struct KeptIdentity: Equatable {
+    var identity: NodeIdentity
+    /// Which of the sets of data in the directory is this node's.
+    var generation: UInt32
+}
+
 /// The form of the identity file: magic, version, byte count, payload, checksum of all before.
 enum IdentityFile {
     static let name = "identity"
     static let temporaryName = "identity.new"
     static let magic: [UInt8] = Array("RAFTOIDN".utf8)
-    static let version: UInt32 = 1
+    /// 2 adds the generation, and is written where there is one: without it, earlier programs can read the file.
+    static let version: UInt32 = 2
     /// Far above any identity: what is larger is none, and is not read.
     static let byteCountMax: UInt64 = 1 << 20
     private static let headerByteCount = 16
 
-    static func encoded(_ identity: NodeIdentity) -> [UInt8] {
+    static func encoded(_ kept: KeptIdentity) -> [UInt8] {
+        let identity = kept.identity
         var payload = ByteWriter()
         payload.append(text: identity.clusterID)
         payload.append(fixed: identity.nodeID.rawValue)
@@ -39,17 +48,18 @@ enum IdentityFile {
         payload.append(text: identity.advertisedAddress)
         payload.append(varint: UInt64(identity.groups.count))
         for group in identity.groups { payload.append(fixed: group.rawValue) }
+        if kept.generation > 0 { payload.append(fixed: kept.generation) }
 
         var file = ByteWriter()
         for byte in magic { file.append(byte) }
-        file.append(fixed: version)
+        file.append(fixed: kept.generation > 0 ? version : 1)
         file.append(fixed: UInt32(payload.bytes.count))
         for byte in payload.bytes { file.append(byte) }
         file.append(fixed: crc32c(file.bytes))
         return file.bytes
     }
 
-    static func decoded(_ bytes: [UInt8], path: String) throws(StorageError) -> NodeIdentity {
+    static func decoded(_ bytes: [UInt8], path: String) throws(StorageError) -> KeptIdentity {
         func damaged(_ offset: Int, _ reason: String) -> StorageError {
             .damaged(file: path, offset: UInt64(offset), reason: reason)
         }
@@ -66,13 +76,13 @@ enum IdentityFile {
         }
         guard found <= version else { throw .newerVersion(file: path, found: found, known: version) }
         do {
-            return try payload(Array(bytes[headerByteCount..<bytes.count - 4]))
+            return try payload(Array(bytes[headerByteCount..<bytes.count - 4]), version: found)
         } catch {
             throw damaged(headerByteCount + error.offset, "expected \(error.expected)")
         }
     }
 
-    private static func payload(_ bytes: [UInt8]) throws(MalformedBytes) -> NodeIdentity {
+    private static func payload(_ bytes: [UInt8], version: UInt32) throws(MalformedBytes) -> KeptIdentity {
         var reader = ByteReader(bytes)
         let clusterID = try reader.text()
         let nodeID = NodeID(try reader.fixed64())
@@ -81,9 +91,11 @@ enum IdentityFile {
         let count = try reader.count(minimumByteCount: 8)
         var groups: [GroupID] = []
         for _ in 0..<count { groups.append(GroupID(try reader.fixed64())) }
+        let generation = version > 1 ? try reader.fixed32() : 0
         try reader.end()
-        return NodeIdentity(
+        let identity = NodeIdentity(
             clusterID: clusterID, nodeID: nodeID, incarnation: incarnation, advertisedAddress: advertisedAddress,
             groups: groups)
+        return KeptIdentity(identity: identity, generation: generation)
     }
 }

@@ -33,6 +33,13 @@ public final class SnapshotStore {
     /// The newest snapshot of `group`; nil when there is none. A damaged one is refused and not passed over: what it
     /// held may be nowhere else. Blocks.
     public func load(_ group: GroupID) throws(StorageError) -> Snapshot? {
+        try Self.newest(of: group, in: directory, disk: disk)
+    }
+
+    /// As `load`, for whoever only looks.
+    public static func newest(
+        of group: GroupID, in directory: String, disk: any Disk
+    ) throws(StorageError) -> Snapshot? {
         let files = try onDisk { () throws(DiskError) in try SnapshotFile.all(in: directory, of: group, disk: disk) }
         guard let newest = files.last else { return nil }
         return try SnapshotFile.load(newest, directory: directory, disk: disk)

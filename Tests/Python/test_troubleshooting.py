@@ -80,6 +80,18 @@ def test_there_is_no_leader(processes):
     assert quoted("There is no leader").search(err), err
 
 
+def test_a_majority_is_lost_for_ever(processes):
+    nodes = processes.cluster(3)
+    for node in nodes[1:]:
+        node.end()
+    code, _, error = processes.run("variable", "get", "key", "--address", nodes[0].address, "--timeout", 60)
+    assert code == 1 and quoted("A majority is lost for ever").search(error), error
+    nodes[0].end()
+    flags = ("--data-dir", f"raftoral-data/127.0.0.1-{nodes[0].port}", "--address", nodes[0].address)
+    code, out, error = processes.run("cluster", "recover", *flags)
+    assert code == 1 and "nothing was changed" in error and "What may be lost" in out
+
+
 def test_it_was_removed(processes):
     first = processes.node("--bootstrap").wait_until_running()
     second = processes.node("--peers", first.address).wait_until_running()

@@ -1,5 +1,6 @@
 import Logging
 import Prelude
+import Storage
 import StorageTesting
 import Wire
 import Workflow
@@ -57,11 +58,41 @@ final class TestMachine {
         return limits
     }
 
-    /// Resumes, or joins `peers`, or bootstraps when there are none; nil when nothing comes of it.
-    func start(peers: [HostPort] = []) -> Result<Node, NodeError>? {
-        let seams = loop.seams(
+    private var seams: Seams {
+        loop.seams(
             network: network.interface(of: loop), disk: machineDisk,
             randomSeed: loop.host.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })
+    }
+
+    /// Makes a new cluster out of what the stopped machine has.
+    func recover(seed: UInt64 = 2) -> Result<NodeIdentity, NodeError>? {
+        let recovery: ClusterRecovery
+        do throws(NodeError) {
+            recovery = try ClusterRecovery(dataDirectory: "/data", disk: machineDisk, limits: Self.limits)
+        } catch {
+            return .failure(error)
+        }
+        final class Answer { var result: Result<NodeIdentity, NodeError>? }
+        let answer = Answer()
+        let bound = LoopBound((recovery: recovery, seams: seams, address: address, answer: answer), to: loop)
+        loop.start {
+            let (recovery, seams, address, answer) = bound.value
+            do throws(NodeError) {
+                answer.result = .success(
+                    try await recovery.carryOut(
+                        address: address, disk: seams.disk, work: seams.work, randomSeed: seed))
+            } catch {
+                answer.result = .failure(error)
+            }
+            recovery.close()
+        }
+        pass { answer.result != nil }
+        return answer.result
+    }
+
+    /// Resumes, or joins `peers`, or bootstraps when there are none; nil when nothing comes of it.
+    func start(peers: [HostPort] = []) -> Result<Node, NodeError>? {
+        let seams = seams
         network.hostUp(loop.host)
         let configuration = NodeConfiguration(
             address: address, dataDirectory: "/data", bootstrap: peers.isEmpty, peers: peers, hostName: loop.host,

@@ -113,10 +113,10 @@ final class DataDirectoryTests: XCTestCase {
         try directory.saveIdentity(identity)
         directory.close()
         var bytes = try XCTUnwrap(disk.contents("/data/identity"))
-        bytes[8] = 2
+        bytes[8] = 3
         disk.setContents("/data/identity", withChecksum(bytes))
         XCTAssertThrowsError(try DataDirectory.open("/data", disk: disk)) {
-            XCTAssertEqual($0 as? StorageError, .newerVersion(file: "/data/identity", found: 2, known: 1))
+            XCTAssertEqual($0 as? StorageError, .newerVersion(file: "/data/identity", found: 3, known: 2))
         }
     }
 

@@ -1,0 +1,107 @@
+import Prelude
+import Storage
+import StorageTesting
+import XCTest
+
+@_spi(Simulation) @testable import Node
+@testable import Simulator
+
+/// A new cluster out of what a stopped node has.
+final class RecoveryTests: XCTestCase {
+    /// A stopped node with a snapshot and a log after it.
+    private func makeSurvivor() throws -> (disk: FaultDisk, identity: NodeIdentity) {
+        let disk = FaultDisk(seed: 3)
+        let node = TestMachine(disk: disk)
+        guard case .success = node.start() else { throw Problem(text: node.outcomeText) }
+        for number in 0..<40 { XCTAssertTrue(node.put("key-\(number)", "\(number)")) }
+        // Not in order: the end of the log is what was acknowledged, and not marked as an end.
+        node.end()
+        return (disk, try identity(on: disk))
+    }
+
+    private struct Problem: Error { var text: String }
+
+    private func identity(on disk: FaultDisk) throws -> NodeIdentity {
+        let directory = try DataDirectory.open("/data", disk: disk)
+        defer { directory.close() }
+        return try XCTUnwrap(directory.identity)
+    }
+
+    private func checkServes(_ disk: FaultDisk, _ context: String = "") {
+        let node = TestMachine(disk: disk)
+        guard case .success = node.start() else { return XCTFail("\(context): \(node.outcomeText)") }
+        for number in 0..<40 { XCTAssertEqual(node.value(of: "key-\(number)"), "\(number)", context) }
+        XCTAssertTrue(node.put("after", "it"), context)
+        node.shutDown()
+        node.end()
+    }
+
+    func test_theNewClusterHasWhatTheNodeHadAndOtherNames() throws {
+        let (disk, old) = try makeSurvivor()
+        let files = Set(disk.paths)
+        let looked = try ClusterRecovery(dataDirectory: "/data", disk: disk)
+        looked.close()
+        XCTAssertEqual(Set(disk.paths), files, "looking changes nothing")
+        XCTAssertEqual(looked.report.nodeID, old.nodeID)
+        XCTAssertEqual(looked.report.groups.map(\.group), [0, 1])
+        XCTAssertEqual(looked.report.groups.map(\.configuration.voters), [[old.nodeID], [old.nodeID]])
+        XCTAssertGreaterThan(looked.report.groups[1].last.index, 40)
+
+        let machine = TestMachine(disk: disk)
+        let new = try XCTUnwrap(machine.recover()).get()
+        XCTAssertNotEqual(new.clusterID, old.clusterID)
+        XCTAssertEqual(new.nodeID, NodeID(old.nodeID.rawValue + 1))
+        for _ in 0..<2 { checkServes(disk) }
+        // What was in use before is gone.
+        XCTAssertEqual(disk.paths.filter { $0.hasPrefix("/data/log/") || $0.hasPrefix("/data/snapshots/") }, [])
+        // And once more: each time another cluster.
+        let third = try XCTUnwrap(TestMachine(disk: disk).recover(seed: 3)).get()
+        XCTAssertNotEqual(third.clusterID, new.clusterID)
+        XCTAssertEqual(third.nodeID, NodeID(new.nodeID.rawValue + 1))
+        checkServes(disk)
+    }
+
+    /// However the machine stops on the way, the directory is that of the old node, with everything, or the new one's.
+    func test_aCrashLeavesTheOldOrTheNewCluster() throws {
+        let (survivor, old) = try makeSurvivor()
+        var (oldCount, newCount, operation) = (0, 0, 0)
+        var isComplete = false
+        while !isComplete {
+            operation += 1
+            for losesPower in [true, false] {
+                let disk = survivor.copy()
+                disk.inject(.from(disk.operationCount + operation))
+                let machine = TestMachine(disk: disk)
+                if case .success = machine.recover() { isComplete = true }
+                machine.end()
+                disk.removeFaults()
+                losesPower ? disk.crash() : disk.killProcess()
+                let found = try identity(on: disk)
+                if found.clusterID == old.clusterID {
+                    oldCount += 1
+                    XCTAssertEqual(found, old)
+                    XCTAssertFalse(isComplete)
+                } else {
+                    newCount += 1
+                    XCTAssertEqual(found.nodeID, NodeID(old.nodeID.rawValue + 1))
+                }
+                checkServes(disk, "operation \(operation), power \(losesPower)")
+            }
+        }
+        XCTAssertGreaterThan(oldCount, 20)
+        XCTAssertGreaterThan(newCount, 2)
+    }
+
+    func test_whatIsNoNodeIsRefused() throws {
+        let disk = FaultDisk(seed: 4)
+        XCTAssertThrowsError(try ClusterRecovery(dataDirectory: "/nowhere", disk: disk)) {
+            guard case NodeError.storage(.disk(let error)) = $0 else { return XCTFail("\($0)") }
+            XCTAssertEqual(error.kind, .notFound)
+        }
+        let directory = try DataDirectory.open("/data", disk: disk)
+        directory.close()
+        XCTAssertThrowsError(try ClusterRecovery(dataDirectory: "/data", disk: disk)) {
+            guard case NodeError.cannotRecover = $0 else { return XCTFail("\($0)") }
+        }
+    }
+}

@@ -63,6 +63,8 @@ let package = Package(
             providers: [.apt(["libssl-dev"])]),
         .target(name: "COpenSSLShims", dependencies: ["COpenSSL"], path: "CSystemShims/COpenSSLShims"),
         .systemLibrary(
+            name: "CZlib", path: "CSystemShims/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(
             name: "CMicroHTTPD", path: "CSystemShims/CMicroHTTPD", pkgConfig: "libmicrohttpd",
             providers: [.apt(["libmicrohttpd-dev"])]),
         .target(
@@ -79,7 +81,7 @@ let package = Package(
             "Wire",
             [
                 "Prelude", "Telemetry", "Raft", "Workflow", "CNGHTTP2", "CProtobuf", "CMessages", "COpenSSLShims",
-                collections, heaps,
+                "CZlib", collections, heaps,
             ]),
         module("Node", ["Prelude", "Telemetry", "Raft", "Workflow", "Storage", "Wire", logging, collections]),
         module(

@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing. Arguments: further packages. Quiet when all are there.
 set -euo pipefail
 packages=(libuv1-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libssl-dev
-    libsqlite3-dev libmicrohttpd-dev pkg-config python3 python3-venv curl "$@")
+    libsqlite3-dev libmicrohttpd-dev zlib1g-dev pkg-config python3 python3-venv curl "$@")
 
 missing=()
 for package in "${packages[@]}"; do

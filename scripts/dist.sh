@@ -15,7 +15,8 @@ archive() { # NAME FLAGS…: the package, and what links it statically
 }
 archive libuv -l:libuv_a.a -lpthread -ldl -lrt
 archive libnghttp2 -l:libnghttp2.a
-archive sqlite3 -l:libsqlite3.a -lm -lz
+archive sqlite3 -l:libsqlite3.a -lm -l:libz.a
+archive zlib -l:libz.a
 archive libprotobuf-c -l:libprotobuf-c.a
 archive openssl -l:libssl.a -l:libcrypto.a -ldl -lpthread
 # Debian's libmicrohttpd knows HTTPS, which is not used, by GnuTLS, of which there is no archive.

@@ -89,6 +89,13 @@ public struct WireLimits: Sendable {
     public var outboundByteCountMax = 512 << 20
     /// What streams and frames have given back and is kept for the next ones, for all connections of one server or channel.
     public var keptSessionByteCountMax = 4 << 20
+    /// What decompression of messages may read and write in one turn of one server or channel. What is over it waits
+    /// for the next turn.
+    public var inflatedByteCountPerTurnMax = 256 << 10
+    /// Answers in kind to a caller that compresses: only messages of this size and more are compressed, and so many
+    /// bytes of them in one turn of one server; the others go as they are.
+    public var compressedByteCountMin = 1 << 10
+    public var compressedByteCountPerTurnMax = 1 << 20
     /// Frames of a peer that cost work and bring none, above all RST_STREAM, and our own that it provokes: as many at once, then so many per second.
     public var unproductiveFrameBurstMax: UInt64 = 4096
     public var unproductiveFramesPerSecondMax: UInt64 = 256
@@ -330,6 +337,7 @@ extension Limits {
         try check(
             wire.streamOutputByteCountMax >= wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount,
             "wire.streamOutputByteCountMax ≥ wire.messageByteCountMax + wire.streamOutputHighWatermarkByteCount")
+        try check(wire.inflatedByteCountPerTurnMax > 0, "wire.inflatedByteCountPerTurnMax > 0")
         try check(
             wire.reconnectBackoffMillisecondsMin > 0
                 && wire.reconnectBackoffMillisecondsMin <= wire.reconnectBackoffMillisecondsMax,

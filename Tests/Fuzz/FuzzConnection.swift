@@ -16,9 +16,46 @@ final class FuzzConnection: Connection, Clock, Turns {
     static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8) + [0, 0, 0, 4, 0, 0, 0, 0, 0]
 
     /// The bytes follow the preface and an empty SETTINGS frame, in two reads.
-    static func serve(_ bytes: UnsafeRawBufferPointer) {
+    static func serve(_ bytes: UnsafeRawBufferPointer) { serve(bytes, WireLimits()) }
+
+    /// The bytes are the compressed message of a unary call, or, by the first of them, of a stream; the message begins as
+    /// gzip does. The limits are small, so that all of them are met.
+    static func serveCompressed(_ bytes: UnsafeRawBufferPointer) {
+        guard let first = bytes.first else { return }
+        let message = [0x1F, 0x8B, 8] + bytes.dropFirst()
+        let path = first & 1 == 0 ? "/e/U" : "/e/S"
+        let fields = [
+            (":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc"),
+            ("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"),
+        ]
+        // HPACK literals without indexing (RFC 7541 §6.2.2).
+        let block = fields.flatMap { field in
+            [0] + [field.0, field.1].flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }
+        }
+        let data = [1] + withUnsafeBytes(of: UInt32(message.count).bigEndian) { Array($0) } + message
+        var frames = frame(1, flags: 4, block)
+        var rest = data[...]
+        while !rest.isEmpty {
+            let part = rest.prefix(16 << 10)
+            rest = rest.dropFirst(part.count)
+            frames += frame(0, flags: rest.isEmpty ? 1 : 0, Array(part))
+        }
+        var limits = WireLimits()
+        limits.messageByteCountMax = 8 << 10
+        limits.inflatedByteCountPerTurnMax = 1 << 10
+        limits.compressedByteCountMin = 16
+        frames.withUnsafeBytes { serve($0, limits) }
+    }
+
+    /// On stream 1.
+    private static func frame(_ type: UInt8, flags: UInt8, _ payload: [UInt8]) -> [UInt8] {
+        let count = withUnsafeBytes(of: UInt32(payload.count).bigEndian) { Array($0.dropFirst()) }
+        return count + [type, flags, 0, 0, 0, 1] + payload
+    }
+
+    private static func serve(_ bytes: UnsafeRawBufferPointer, _ limits: WireLimits) {
         let connection = FuzzConnection()
-        let server = GRPCServer(clock: connection, turns: connection, limits: WireLimits())
+        let server = GRPCServer(clock: connection, turns: connection, limits: limits)
         server.unary("/e/U") { call, request in call.respond(request) }
         server.streaming("/e/S") { stream in
             stream.onMessage = { message in if !stream.send(message) { stream.isReadingPaused = true } }

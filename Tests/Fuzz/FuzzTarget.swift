@@ -15,7 +15,7 @@ public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 }
 
 enum FuzzTarget: String, CaseIterable {
-    case http2, grpc, messages, peers, log
+    case http2, grpc, gzip, messages, peers, log
 
     static let chosen: FuzzTarget = {
         let name = getenv("RAFTORAL_FUZZ_TARGET").map { String(cString: $0) } ?? ""
@@ -31,6 +31,7 @@ enum FuzzTarget: String, CaseIterable {
         switch self {
         case .http2: FuzzConnection.serve(bytes)
         case .grpc: readMessages(bytes)
+        case .gzip: FuzzConnection.serveCompressed(bytes)
         case .messages: decodeMessages(bytes)
         case .peers: stepPeerMessage(bytes)
         case .log: decodeLog(bytes)
@@ -43,6 +44,7 @@ private func readMessages(_ bytes: UnsafeRawBufferPointer) {
     guard let first = bytes.first else { return }
     let size = Int(first) + 1
     var reader = MessageReader(messageByteCountMax: 1 << 16)
+    reader.acceptsGzip = first & 1 == 1
     var rest = UnsafeRawBufferPointer(rebasing: bytes[1...])
     while !rest.isEmpty {
         var chunk = UnsafeRawBufferPointer(rebasing: rest[..<min(size, rest.count)])
@@ -52,6 +54,9 @@ private func readMessages(_ bytes: UnsafeRawBufferPointer) {
             case .needMore, .failed: break reading
             case .inChunk(let message): precondition(message.count <= 1 << 16)
             case .assembled(let message): precondition(message.count <= 1 << 16)
+            case .compressed:
+                reader.withCompressedMessage { precondition($0.count <= 1 << 16) }
+                reader.dropCompressedMessage()
             }
         }
         precondition(reader.bufferedByteCount <= 5 + 1 << 16)

@@ -81,9 +81,19 @@ def test_an_unknown_method(echo):
     assert code_of(lambda: echo.method("NoSuch")(b"", timeout=60)) == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_compressed_message_is_refused_and_the_encodings_are_named(echo):
-    call = lambda: echo.unary(b"a" * 1000, timeout=60, compression=grpc.Compression.Gzip)
-    assert code_of(call) == grpc.StatusCode.UNIMPLEMENTED
+@pytest.mark.parametrize("size", [0, 10, 100_000, 4 << 20])
+def test_messages_that_are_compressed_by_gzip(echo, size):
+    message = bytes(size)
+    assert echo.unary(message, timeout=60, compression=grpc.Compression.Gzip) == message
+    messages = [message, b"plain", message]
+    assert list(echo.stream(iter(messages), timeout=60, compression=grpc.Compression.Gzip)) == messages
+
+
+def test_another_compression_is_refused_and_the_encodings_are_named(echo):
+    with pytest.raises(grpc.RpcError) as error:
+        echo.unary(b"a" * 1000, timeout=60, compression=grpc.Compression.Deflate)
+    assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "identity,gzip" in error.value.details()
 
 
 def cancelled(echo):

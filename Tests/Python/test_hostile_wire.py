@@ -1,6 +1,7 @@
 """Peers that mean harm. Whatever they do: the process lives, its memory stays within bounds, and a well-behaved call on
 another connection is answered meanwhile."""
 
+import gzip
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import grpc
@@ -195,6 +197,66 @@ def test_header_bombs(server):
             send_until_closed(peer, lambda number: frame(HEADERS, END_HEADERS | END_STREAM, 3 + 2 * number, request(more=b"\xbe" * 15_000)), 50)
 
 
+# 4 × (not the last, fixed codes, end of block) = 4 × 10 bits, lowest bit first.
+EMPTY_FIXED_BLOCKS = sum(0b0000000_01_0 << (10 * place) for place in range(4)).to_bytes(5, "little")
+
+
+def empty_blocks(count):
+    """A gzip member that costs the time to read the codes of its blocks, and gives nothing."""
+    # 3 bits of header, then the end of the block by the fixed codes, which is 0000000: 5 bytes make four blocks.
+    return gzip.compress(b"")[:10] + EMPTY_FIXED_BLOCKS * count + b"\x03\x00" + bytes(8)
+
+
+COMPRESSED = {
+    # Less than a stream's window: nobody waits for updates here.
+    "a bomb of 256 MiB": lambda: zlib_stream(256 << 20),
+    "bombs just within the limit": lambda: gzip.compress(bytes(4 << 20)),
+    "blocks of nothing": lambda: empty_blocks(180_000),
+    "no gzip": lambda: bytes(range(256)) * 100,
+}
+
+
+def zlib_stream(count):
+    """gzip of so many zeros, without ever having them."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    parts = [packer.compress(bytes(1 << 20)) for _ in range(count >> 20)]
+    return b"".join(parts) + packer.flush()
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_messages_that_mean_harm(server, kind):
+    """Many calls at once, on several connections, each with a message that costs much more than it takes to send."""
+    body = message(COMPRESSED[kind](), flag=1)
+    more = field(b"grpc-encoding", b"gzip")
+    count = max(1, min(25, (4 << 20) // len(body)))
+
+    answered = []
+
+    def attack():
+        peer = server.peer(pairs=[(INITIAL_WINDOW_SIZE, (1 << 31) - 1)])
+        frames = peer.frames()
+        next(frames)
+        peer.send(frame(SETTINGS, ACK))  # the stream's window is 1 MiB from here on
+        for number in range(count):
+            stream = 2 * number + 1
+            peer.send(frame(HEADERS, END_HEADERS, stream, request(more=more)))
+            parts = [body[start : start + 16_000] for start in range(0, len(body), 16_000)]
+            for part in parts[:-1]:
+                peer.send(frame(DATA, 0, stream, part))
+            peer.send(frame(DATA, END_STREAM, stream, parts[-1]))
+        last = 2 * count - 1
+        answered.append(next((kind for kind, _, stream, _ in frames if stream == last and kind in (HEADERS, RST_STREAM)), None))
+        peer.close()
+
+    with Meanwhile(server, kind):
+        attackers = [threading.Thread(target=attack) for _ in range(4)]
+        for attacker in attackers:
+            attacker.start()
+        for attacker in attackers:
+            attacker.join(PATIENCE)
+    assert answered == [HEADERS] * 4
+
+
 def status_of(peer, stream=1):
     """The header fields of the first answer as they lie in the block, uncompressed by the eye of `in`."""
     for kind, flags, of, payload in peer.frames():
@@ -317,6 +379,7 @@ NONSENSE = {
     "half a prefix": with_body(b"\0\0"),
     "unknown flag": with_body(message(b"abc", flag=9)),
     "compressed without a name": with_body(message(b"abc", flag=1)),
+    "compressed by something unknown": with_body(message(b"abc", flag=1), more=field(b"grpc-encoding", b"br")),
     "no message": with_body(b""),
     "garbage protobuf": with_body(message(bytes(range(255, 55, -1))), path=b"/bench.Echo/Unary"),
     "deep nesting": with_body(message(b"\x0a\x7f" * 4000), path=b"/bench.Echo/Unary"),

@@ -299,13 +299,14 @@ def test_too_large_a_message_is_refused(node):
     assert code(lambda: raw(node, path, b"\x00" * ((4 << 20) + 1))) == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_compressed_requests_are_unimplemented(node):
-    channel = grpc.insecure_channel(node.address, compression=grpc.Compression.Gzip)
-    try:
-        method = channel.unary_unary(
-            "/raftoral.VariableService/Put", request_serializer=bytes, response_deserializer=bytes
-        )
-        refused = failure(lambda: method(pb.PutRequest(key="k", value=b"v" * 5000).SerializeToString(), timeout=60))
-        assert refused.code() == grpc.StatusCode.UNIMPLEMENTED
-    finally:
-        channel.close()
+def test_requests_compressed_by_gzip_are_taken_and_others_unimplemented(node):
+    request = pb.PutRequest(key="compressed", value=b"v" * 5000).SerializeToString()
+    for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        with grpc.insecure_channel(node.address, compression=compression) as channel:
+            put = channel.unary_unary(
+                "/raftoral.VariableService/Put", request_serializer=bytes, response_deserializer=pb.PutResponse.FromString
+            )
+            if compression is grpc.Compression.Gzip:
+                assert put(request, timeout=60).revision > 0
+            else:
+                assert failure(lambda: put(request, timeout=60)).code() == grpc.StatusCode.UNIMPLEMENTED

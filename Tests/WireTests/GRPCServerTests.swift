@@ -81,7 +81,8 @@ final class GRPCServerTests: XCTestCase {
             ("a message and a part", RawPeer.message([1]) + [0, 0], nil, "13"),
             ("compressed without an encoding", RawPeer.message([1], flag: 1), nil, "13"),
             ("compressed with identity", RawPeer.message([1], flag: 1), "identity", "13"),
-            ("compressed with gzip", RawPeer.message([1], flag: 1), "gzip", "12"),
+            ("compressed with deflate", RawPeer.message([1], flag: 1), "deflate", "12"),
+            ("plain with deflate", RawPeer.message([1]), "deflate", "0"),
             ("plain with gzip", RawPeer.message([1]), "gzip", "0"),
             ("unknown flag", RawPeer.message([1], flag: 2), nil, "13"),
         ]
@@ -94,7 +95,7 @@ final class GRPCServerTests: XCTestCase {
                 let fields = RawPeer.requestFields(path, encoding.map { [("grpc-encoding", $0)] } ?? [])
                 let answer = rig.request(peer, fields, data)
                 XCTAssertEqual(answer["grpc-status"], status, name)
-                XCTAssertEqual(answer["grpc-accept-encoding"], "identity", name)
+                XCTAssertEqual(answer["grpc-accept-encoding"], "identity,gzip", name)
                 XCTAssertNil(peer.closeReason, name)
                 XCTAssertEqual(rig.server.openCallCount, 0, name)
                 XCTAssertEqual(rig.server.context.inboundByteCount, 0, name)

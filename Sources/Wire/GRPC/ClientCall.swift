@@ -9,7 +9,8 @@ public class ClientCall: HTTP2Stream {
     public final let deadline: Nanoseconds?
     final let isWaitingForReady: Bool
     final private(set) var answer = ClientAnswer.waiting
-    final private var isEncoded = false
+    final private var encoding = MessageEncoding.identity
+    private let isEncoding: Bool
     final private var isRetried = false
     /// Among the waiting calls of the channel, whose alone it is to write.
     final var isQueued = false
@@ -26,8 +27,12 @@ public class ClientCall: HTTP2Stream {
     /// Something of the call has gone out: the server may have acted on it.
     public final internal(set) var wasSent = false
 
-    init(_ path: String, _ metadata: Metadata, timeout: Nanoseconds?, isWaitingForReady: Bool, channel: GRPCChannel) {
+    init(
+        _ path: String, _ metadata: Metadata, timeout: Nanoseconds?, isWaitingForReady: Bool, isCompressed: Bool,
+        channel: GRPCChannel
+    ) {
         self.path = path
+        isEncoding = isCompressed
         self.metadata = metadata
         self.isWaitingForReady = isWaitingForReady
         self.channel = channel
@@ -112,6 +117,7 @@ public class ClientCall: HTTP2Stream {
         fields.add(":authority", authority.utf8)
         fields.add(":path", path.utf8)
         fields.add(GRPCHeaders.request)
+        if isEncoding { fields.add(GRPCHeaders.gzip) }
         if let deadline {
             let now = context.clock.now
             fields.add("grpc-timeout", GRPCTimeout.format(deadline > now ? deadline - now : 0).utf8, .never)
@@ -135,6 +141,22 @@ public class ClientCall: HTTP2Stream {
         return true
     }
 
+    final func queue(_ message: UnsafeRawBufferPointer, isCompressed: Bool) {
+        if isEncoding, isCompressed, let packed = context.deflater.deflate(message) {
+            outbox.append(message: packed, isCompressed: true)
+        } else {
+            outbox.append(message: message)
+        }
+    }
+
+    final func queue(_ message: [UInt8], isCompressed: Bool) {
+        if isEncoding, isCompressed {
+            message.withUnsafeBytes { queue($0, isCompressed: true) }
+        } else {
+            outbox.append(message: message)
+        }
+    }
+
     // MARK: The answer
 
     final func receive(_ headers: ResponseHeaders, isEnd: Bool) {
@@ -147,7 +169,8 @@ public class ClientCall: HTTP2Stream {
         switch answer.receive(headers, isEnd: isEnd) {
         case .ignore: break
         case .begin:
-            isEncoded = headers.isEncoded
+            encoding = headers.encoding
+            reader.acceptsGzip = encoding == .gzip
             capturedMetadata = headers.metadata
             answerBegan()
         case .end(let status):
@@ -189,7 +212,7 @@ public class ClientCall: HTTP2Stream {
             fail(
                 GRPCStatus(
                     .internalError,
-                    isEncoded
+                    encoding == .unknown
                         ? "the answer's grpc-encoding is not supported"
                         : "a message is flagged as compressed, but grpc-encoding is not set"))
         case .unknownFlag(let flag): fail(GRPCStatus(.internalError, "a message begins with the unknown flag \(flag)"))
@@ -198,6 +221,7 @@ public class ClientCall: HTTP2Stream {
                 GRPCStatus(
                     .resourceExhausted,
                     "a message of \(byteCount) bytes, more than \(context.limits.messageByteCountMax)"))
+        case .notGzip, .inflatesTooLarge, .noMemory: fail(failure.status(context.limits))
         }
     }
 
@@ -209,22 +233,28 @@ public class ClientCall: HTTP2Stream {
 /// A call of ours with one request and one answer.
 final class UnaryClientCall: ClientCall {
     private let request: [UInt8]
+    private let isCompressed: Bool
     private var response: [UInt8]?
+    /// Came while the answer was being inflated.
+    private var heldStatus: GRPCStatus?
     private var completion: ((Result<[UInt8], GRPCStatus>) -> Void)?
 
     init(
         _ path: String, _ request: [UInt8], _ metadata: Metadata, timeout: Nanoseconds?, isWaitingForReady: Bool,
-        channel: GRPCChannel, completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
+        isCompressed: Bool, channel: GRPCChannel, completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
     ) {
         self.request = request
+        self.isCompressed = isCompressed
         self.completion = completion
-        super.init(path, metadata, timeout: timeout, isWaitingForReady: isWaitingForReady, channel: channel)
+        super.init(
+            path, metadata, timeout: timeout, isWaitingForReady: isWaitingForReady, isCompressed: isCompressed,
+            channel: channel)
         if admit(messageByteCount: request.count) { _ = prepareRetry() }
     }
 
     override func prepareRetry() -> Bool {
         rewind()
-        outbox.append(message: request)
+        queue(request, isCompressed: isCompressed)
         end(with: .endStream)
         return true
     }
@@ -236,6 +266,18 @@ final class UnaryClientCall: ClientCall {
             return fail(GRPCStatus(.unimplemented, "the answer to a unary call has more than one message"))
         }
         response = Array(message)
+    }
+
+    override func receiveStatus(_ status: GRPCStatus) {
+        if isInflating { heldStatus = status } else { conclude(status) }
+    }
+
+    override var hasStatus: Bool { heldStatus != nil }
+
+    override func takeEnd() {
+        guard let status = heldStatus else { return }
+        heldStatus = nil
+        conclude(status)
     }
 
     override func completed(_ status: GRPCStatus) {

@@ -13,6 +13,9 @@ public final class ClientStream: ClientCall {
     /// While true no message is handed over, and the server is held back by the flow-control window.
     public var isReadingPaused = false { didSet { if !isReadingPaused { deliverLater() } } }
 
+    /// Whether messages are compressed from now on, in a call that was begun with `isCompressed`.
+    public var isCompressing = true
+
     /// Sent, framed, and not yet taken by the connection.
     public var queuedByteCount: Int { outbox.byteCount }
 
@@ -23,14 +26,14 @@ public final class ClientStream: ClientCall {
     @discardableResult
     public func send(_ bytes: [UInt8]) -> Bool {
         guard ending == .open, admit(messageByteCount: bytes.count) else { return false }
-        outbox.append(message: bytes)
+        queue(bytes, isCompressed: isCompressing)
         return outboxGrew()
     }
 
     @discardableResult
     public func send(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard ending == .open, admit(messageByteCount: bytes.count) else { return false }
-        outbox.append(message: bytes)
+        queue(bytes, isCompressed: isCompressing)
         return outboxGrew()
     }
 

@@ -85,24 +85,29 @@ public final class GRPCChannel {
     ///
     /// A call that comes while there is no connection waits for the attempt to make one and fails with UNAVAILABLE
     /// when that fails, or at once during the pause after a failure; with `waitForReady` it waits until its deadline.
+    /// `isCompressed`: the request goes as gzip, for servers that are known to understand it. Compressed answers are
+    /// understood always.
     @discardableResult
     public func unary(
         _ path: String, _ request: [UInt8], metadata: Metadata = Metadata(), timeout: Nanoseconds?,
-        waitForReady: Bool = false, completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
+        waitForReady: Bool = false, isCompressed: Bool = false,
+        completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
     ) -> ClientCall {
         let call = UnaryClientCall(
-            path, request, credentials + metadata, timeout: timeout, isWaitingForReady: waitForReady, channel: self,
-            completion: completion)
+            path, request, credentials + metadata, timeout: timeout, isWaitingForReady: waitForReady,
+            isCompressed: isCompressed, channel: self, completion: completion)
         start(call)
         return call
     }
 
     /// Streams of messages in one direction or both. Set the callbacks of the returned call before the turn ends.
     public func stream(
-        _ path: String, metadata: Metadata = Metadata(), timeout: Nanoseconds? = nil, waitForReady: Bool = false
+        _ path: String, metadata: Metadata = Metadata(), timeout: Nanoseconds? = nil, waitForReady: Bool = false,
+        isCompressed: Bool = false
     ) -> ClientStream {
         let call = ClientStream(
-            path, credentials + metadata, timeout: timeout, isWaitingForReady: waitForReady, channel: self)
+            path, credentials + metadata, timeout: timeout, isWaitingForReady: waitForReady, isCompressed: isCompressed,
+            channel: self)
         start(call)
         return call
     }

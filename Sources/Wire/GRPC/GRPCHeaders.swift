@@ -3,10 +3,12 @@ import CNGHTTP2
 /// The header blocks that gRPC puts around messages.
 enum GRPCHeaders {
     static let response = StaticHeaderFields([
-        (":status", "200"), ("content-type", "application/grpc"), ("grpc-accept-encoding", "identity"),
+        (":status", "200"), ("content-type", "application/grpc"), ("grpc-accept-encoding", MessageEncoding.accepted),
     ])
+    static let gzip = StaticHeaderFields([("grpc-encoding", MessageEncoding.gzipName)])
     static let request = StaticHeaderFields([
         ("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "raftoral"),
+        ("grpc-accept-encoding", MessageEncoding.accepted),
     ])
     /// What begins with a colon comes first (RFC 9113 §8.3).
     static let requestPseudo = StaticHeaderFields([(":method", "POST"), (":scheme", "http")])

@@ -1,3 +1,5 @@
+import Prelude
+
 /// Cuts the data of one stream into messages: a flag, a length of four bytes, the message.
 ///
 /// Messages that lie whole in a chunk are handed out where they lie; only what is cut by a chunk's end, and what
@@ -11,22 +13,33 @@ struct MessageReader {
         case inChunk(UnsafeRawBufferPointer)
         /// A message that arrived in pieces: the slice without the prefix.
         case assembled(ArraySlice<UInt8>)
+        /// A message that has to be inflated: it lies at the front of what is kept until it is dropped, and nothing after
+        /// it is looked at before that.
+        case compressed
         case failed(Failure)
     }
 
     enum Failure: Equatable {
-        /// The place where a decompressor would come in.
+        /// Flagged as compressed, but not by an encoding that is known.
         case compressed
+        case notGzip
+        case inflatesTooLarge
+        case noMemory
         case unknownFlag(UInt8)
         case tooLarge(byteCount: UInt32)
     }
 
     static let prefixByteCount = 5
+    static let compressedFlag: UInt8 = 1
 
     private let messageByteCountMax: Int
+    /// The other side has announced gzip.
+    var acceptsGzip = false
     private var buffer: [UInt8] = []
     private var offset = 0
     private var hasFailed = false
+    /// Of the compressed message at the front, with its prefix.
+    private var compressedByteCount = 0
 
     init(messageByteCountMax: Int) { self.messageByteCountMax = messageByteCountMax }
 
@@ -40,7 +53,31 @@ struct MessageReader {
     mutating func removeAll() {
         buffer = []
         offset = 0
+        compressedByteCount = 0
         hasFailed = true
+    }
+
+    /// Precondition: `.compressed` came, and nothing was dropped or removed since.
+    func withCompressedMessage<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        invariant(compressedByteCount > 0, "there is a compressed message at the front")
+        return buffer.withUnsafeBytes { bytes in
+            body(
+                UnsafeRawBufferPointer(
+                    rebasing: bytes[(offset + Self.prefixByteCount)..<(offset + compressedByteCount)]))
+        }
+    }
+
+    /// The compressed message at the front has been taken.
+    mutating func dropCompressedMessage() {
+        offset += compressedByteCount
+        compressedByteCount = 0
+        releaseIfEmpty()
+    }
+
+    private mutating func releaseIfEmpty() {
+        guard offset == buffer.count else { return }
+        buffer = []
+        offset = 0
     }
 
     /// The next message of what was kept and `chunk`, which loses what was used of it.
@@ -49,6 +86,7 @@ struct MessageReader {
             chunk = UnsafeRawBufferPointer(start: nil, count: 0)
             return .needMore
         }
+        if compressedByteCount > 0 { return .compressed }
         return bufferedByteCount == 0 ? nextInChunk(&chunk) : nextAssembled(&chunk)
     }
 
@@ -67,6 +105,11 @@ struct MessageReader {
             take(chunk.count, of: &chunk)
             return .needMore
         }
+        if chunk[0] == Self.compressedFlag {
+            take(end, of: &chunk)
+            compressedByteCount = end
+            return .compressed
+        }
         let message = UnsafeRawBufferPointer(rebasing: chunk[Self.prefixByteCount..<end])
         chunk = UnsafeRawBufferPointer(rebasing: chunk[end...])
         return .inChunk(message)
@@ -83,13 +126,14 @@ struct MessageReader {
         case .failure(let failure): return fail(failure)
         }
         guard complete(Self.prefixByteCount + length, from: &chunk) else { return .needMore }
+        if buffer[offset] == Self.compressedFlag {
+            compressedByteCount = Self.prefixByteCount + length
+            return .compressed
+        }
         let start = offset + Self.prefixByteCount
         offset = start + length
         let message = buffer[start..<offset]
-        if offset == buffer.count {
-            buffer = []
-            offset = 0
-        }
+        releaseIfEmpty()
         return .assembled(message)
     }
 
@@ -114,7 +158,8 @@ struct MessageReader {
     private func messageByteCount(of bytes: UnsafeRawBufferPointer) -> Result<Int, PrefixError> {
         switch bytes[0] {
         case 0: break
-        case 1: return .failure(PrefixError(failure: .compressed))
+        case Self.compressedFlag where acceptsGzip: break
+        case Self.compressedFlag: return .failure(PrefixError(failure: .compressed))
         default: return .failure(PrefixError(failure: .unknownFlag(bytes[0])))
         }
         let length = UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt32.self))
@@ -127,5 +172,19 @@ struct MessageReader {
     private mutating func fail(_ error: PrefixError) -> Event {
         removeAll()
         return .failed(error.failure)
+    }
+}
+
+extension MessageReader.Failure {
+    /// Of a message that was to be inflated, on either side.
+    func status(_ limits: WireLimits) -> GRPCStatus {
+        switch self {
+        case .inflatesTooLarge:
+            GRPCStatus(
+                .resourceExhausted, "a compressed message inflates to more than \(limits.messageByteCountMax) bytes")
+        case .noMemory: GRPCStatus(.resourceExhausted, "no memory to inflate a message")
+        case .notGzip, .compressed, .unknownFlag, .tooLarge:
+            GRPCStatus(.internalError, "a compressed message is not one whole gzip member")
+        }
     }
 }

@@ -15,20 +15,20 @@ struct OutgoingMessages {
     private var rest: Deque<[UInt8]> = []
     private(set) var byteCount = 0
 
-    mutating func append(message: UnsafeRawBufferPointer) {
-        appendPrefix(of: message.count, reserving: message.count)
+    mutating func append(message: UnsafeRawBufferPointer, isCompressed: Bool = false) {
+        appendPrefix(of: message.count, isCompressed, reserving: message.count)
         gather(message)
     }
 
-    mutating func append(message: [UInt8]) {
-        if first.capacity == 0, byteCount == 0 {
+    mutating func append(message: [UInt8], isCompressed: Bool = false) {
+        if first.capacity == 0, byteCount == 0, !isCompressed {
             first = message
             offset = -Self.prefixByteCount
             byteCount = Self.prefixByteCount + message.count
         } else if message.count <= Self.gatheredByteCountMax {
-            message.withUnsafeBytes { append(message: $0) }
+            message.withUnsafeBytes { append(message: $0, isCompressed: isCompressed) }
         } else {
-            appendPrefix(of: message.count, reserving: 0)
+            appendPrefix(of: message.count, isCompressed, reserving: 0)
             rest.append(message)
             byteCount += message.count
         }
@@ -75,7 +75,7 @@ struct OutgoingMessages {
         place == 0 ? 0 : UInt8(truncatingIfNeeded: messageByteCount >> (8 * (Self.prefixByteCount - 1 - place)))
     }
 
-    private mutating func appendPrefix(of messageByteCount: Int, reserving: Int) {
+    private mutating func appendPrefix(of messageByteCount: Int, _ isCompressed: Bool, reserving: Int) {
         let length = UInt32(truncatingIfNeeded: messageByteCount)
         if rest.isEmpty, offset == first.count {
             first.removeAll(keepingCapacity: true)
@@ -83,7 +83,7 @@ struct OutgoingMessages {
             first.reserveCapacity(Self.prefixByteCount + reserving)
         }
         withUnsafeTemporaryAllocation(byteCount: Self.prefixByteCount, alignment: 1) { prefix in
-            prefix[0] = 0
+            prefix[0] = isCompressed ? MessageReader.compressedFlag : 0
             prefix.storeBytes(of: length.bigEndian, toByteOffset: 1, as: UInt32.self)
             gather(UnsafeRawBufferPointer(prefix))
         }

@@ -12,8 +12,9 @@ struct RequestHeaders {
     private(set) var unknownPath: [UInt8] = []
     private(set) var isGRPC = false
     private(set) var timeout = Timeout.none
-    /// `grpc-encoding` names something else than `identity`.
-    private(set) var isEncoded = false
+    private(set) var encoding = MessageEncoding.identity
+    /// The caller understands answers that are compressed by gzip.
+    private(set) var acceptsGzip = false
     private(set) var metadata = CapturedMetadata()
     /// As SETTINGS_MAX_HEADER_LIST_SIZE counts, RFC 9113 §6.5.2.
     private(set) var byteCount = 0
@@ -29,15 +30,16 @@ struct RequestHeaders {
         case 7 where name == ":scheme", 10 where name == ":authority":
             break
         case 2 where name == "te", 10 where name == "user-agent", 4 where name == "host",
-            20 where name == "grpc-accept-encoding", 14 where name == "content-length",
-            17 where name == "grpc-message-type":
+            14 where name == "content-length", 17 where name == "grpc-message-type":
             break
         case 12 where name == "content-type":
             isGRPC = Self.isGRPC(contentType: value)
         case 12 where name == "grpc-timeout":
             timeout = GRPCTimeout.parse(value).map { .after($0) } ?? .malformed
         case 13 where name == "grpc-encoding":
-            isEncoded = !(value == "identity")
+            encoding = MessageEncoding(value)
+        case 20 where name == "grpc-accept-encoding":
+            acceptsGzip = MessageEncoding.isGzip(in: value)
         default:
             metadata.append(name: name, value: value)
         }

@@ -5,7 +5,7 @@ struct ResponseHeaders {
     private(set) var isGRPC = false
     private(set) var grpcStatus: GRPCCode?
     private(set) var grpcMessage = ""
-    private(set) var isEncoded = false
+    private(set) var encoding = MessageEncoding.identity
     private(set) var metadata = CapturedMetadata()
     private(set) var byteCount = 0
 
@@ -24,7 +24,7 @@ struct ResponseHeaders {
         case 12 where name == "grpc-message":
             grpcMessage = PercentEncoding.decode(value)
         case 13 where name == "grpc-encoding":
-            isEncoded = !(value == "identity")
+            encoding = MessageEncoding(value)
         case 20 where name == "grpc-accept-encoding", 14 where name == "content-length":
             break
         default:

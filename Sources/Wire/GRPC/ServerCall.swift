@@ -5,7 +5,9 @@ import Prelude
 public class ServerCall: HTTP2Stream {
     let route: Route
     private let captured: CapturedMetadata
-    private let isEncoded: Bool
+    private let requestEncoding: MessageEncoding
+    private let acceptsGzip: Bool
+    private var isAnswerEncoded = false
     final private(set) var answer = ServerAnswer.nothing
     final private var status = GRPCStatus.ok
     private let startTime: Nanoseconds
@@ -18,6 +20,11 @@ public class ServerCall: HTTP2Stream {
     /// Called once when that happens before the call has been answered. A handler that sets it late looks at
     /// `isCancelled` first.
     public final var onCancel: (() -> Void)?
+    /// Whether answers are compressed, for callers that understand it. Looked at for each message; what it is when the
+    /// answer begins decides whether any can be.
+    public final var compression = MessageCompression.inKind
+    /// The last message that was handed over came compressed.
+    public final internal(set) var isRequestCompressed = false
     /// Sent before the first message.
     public final var responseMetadata = Metadata()
     /// Sent with the status.
@@ -29,7 +36,8 @@ public class ServerCall: HTTP2Stream {
     init(_ headers: UnsafePointer<RequestHeaders>, route: Route, connection: ServerConnection) {
         self.route = route
         captured = headers.pointee.metadata
-        isEncoded = headers.pointee.isEncoded
+        requestEncoding = headers.pointee.encoding
+        acceptsGzip = headers.pointee.acceptsGzip
         remoteAddress = connection.remoteAddress
         startTime = connection.context.clock.now
         route.metrics.startedCount += 1
@@ -40,6 +48,7 @@ public class ServerCall: HTTP2Stream {
             deadline = nil
         }
         super.init(context: connection.context)
+        reader.acceptsGzip = requestEncoding == .gzip
     }
 
     // MARK: Answering
@@ -53,18 +62,55 @@ public class ServerCall: HTTP2Stream {
         }
         return withConnection { connection in
             var provider = dataProvider()
-            if responseMetadata.isEmpty {
+            isAnswerEncoded = acceptsGzip && isCompressing
+            if responseMetadata.isEmpty, !isAnswerEncoded {
                 let fields = GRPCHeaders.response
                 nghttp2_submit_response(connection.session, streamID, fields.start, fields.count, &provider)
             } else {
                 var fields = HeaderFields()
                 fields.add(GRPCHeaders.response)
+                if isAnswerEncoded { fields.add(GRPCHeaders.gzip) }
                 fields.add(responseMetadata)
                 fields.withFields { _ = nghttp2_submit_response(connection.session, streamID, $0, $1, &provider) }
             }
             connection.flushLater()
             return true
         } ?? false
+    }
+
+    private var isCompressing: Bool {
+        switch compression {
+        case .never: false
+        case .inKind: requestEncoding == .gzip
+        case .always: true
+        }
+    }
+
+    final func queue(_ message: [UInt8]) {
+        let packed = isAnswerEncoded ? message.withUnsafeBytes { compressed($0) } : nil
+        outbox.append(message: packed ?? message, isCompressed: packed != nil)
+    }
+
+    final func queue(_ message: UnsafeRawBufferPointer) {
+        if isAnswerEncoded, let packed = compressed(message) {
+            outbox.append(message: packed, isCompressed: true)
+        } else {
+            outbox.append(message: message)
+        }
+    }
+
+    /// Nil: it goes as it is.
+    private final func compressed(_ message: UnsafeRawBufferPointer) -> [UInt8]? {
+        switch compression {
+        case .never: return nil
+        case .always: return context.deflater.deflate(message)
+        case .inKind:
+            guard message.count >= context.limits.compressedByteCountMin,
+                context.deflater.admit(message.count, turn: context.turnNumber),
+                let packed = context.deflater.deflate(message), packed.count < message.count
+            else { return nil }
+            return packed
+        }
     }
 
     /// Whether `byteCount` more may be sent. If not, the call has failed.
@@ -126,8 +172,9 @@ public class ServerCall: HTTP2Stream {
 
     final func status(for failure: MessageReader.Failure) -> GRPCStatus {
         switch failure {
-        case .compressed where isEncoded:
-            GRPCStatus(.unimplemented, "messages with this grpc-encoding are not supported")
+        case .compressed where requestEncoding == .unknown:
+            GRPCStatus(
+                .unimplemented, "messages with this grpc-encoding are not supported: use \(MessageEncoding.accepted)")
         case .compressed:
             GRPCStatus(.internalError, "a message is flagged as compressed, but grpc-encoding is not set")
         case .unknownFlag(let flag):
@@ -135,6 +182,7 @@ public class ServerCall: HTTP2Stream {
         case .tooLarge(let byteCount):
             GRPCStatus(
                 .resourceExhausted, "a message of \(byteCount) bytes, more than \(context.limits.messageByteCountMax)")
+        case .notGzip, .inflatesTooLarge, .noMemory: failure.status(context.limits)
         }
     }
 

@@ -20,6 +20,8 @@ struct WireCounters {
     var unreadOutputCount: UInt64 = 0
     /// Requests that no handler saw: unknown path, no gRPC, malformed.
     var refusedRequestCount: UInt64 = 0
+    /// Messages given up because they inflate beyond the limit of messages.
+    var inflationBombCount: UInt64 = 0
     var receivedByteCount: UInt64 = 0
     var sentByteCount: UInt64 = 0
 }
@@ -90,6 +92,9 @@ extension GRPCServer {
         exposition.counter(
             "raftoral_wire_unread_output_total", "Calls failed because too much waited to be taken.",
             counters.unreadOutputCount)
+        exposition.counter(
+            "raftoral_wire_inflation_bombs_total", "Compressed messages given up for what they inflate to.",
+            counters.inflationBombCount)
         exposition.gauge(
             "raftoral_wire_outbound_buffered_bytes", "Waiting in calls to be sent.", context.outboundByteCount)
         exposition.counter(

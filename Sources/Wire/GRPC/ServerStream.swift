@@ -27,14 +27,14 @@ public final class ServerStream: ServerCall {
     @discardableResult
     public func send(_ bytes: [UInt8]) -> Bool {
         guard answer != .ended, admit(messageByteCount: bytes.count), begin() else { return false }
-        outbox.append(message: bytes)
+        queue(bytes)
         return outboxGrew()
     }
 
     @discardableResult
     public func send(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard answer != .ended, admit(messageByteCount: bytes.count), begin() else { return false }
-        outbox.append(message: bytes)
+        queue(bytes)
         return outboxGrew()
     }
 
@@ -49,7 +49,15 @@ public final class ServerStream: ServerCall {
 
     override func receiveEnd() { deliver(UnsafeRawBufferPointer(start: nil, count: 0)) }
 
-    override func take(_ message: UnsafeRawBufferPointer) { onMessage?(message) }
+    override func take(_ message: UnsafeRawBufferPointer) {
+        onMessage?(message)
+        isRequestCompressed = false
+    }
+
+    override func takeInflated(_ message: [UInt8]) {
+        isRequestCompressed = true
+        super.takeInflated(message)
+    }
 
     override func refuse(_ failure: MessageReader.Failure) { conclude(status(for: failure)) }
 

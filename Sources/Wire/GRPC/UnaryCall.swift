@@ -7,6 +7,8 @@ public final class UnaryCall: ServerCall {
         /// In the bytes that the connection reads right now.
         case held(UnsafeRawBufferPointer)
         case assembled(ArraySlice<UInt8>)
+        /// At the front of `reader`.
+        case compressed
         case taken
     }
 
@@ -14,13 +16,13 @@ public final class UnaryCall: ServerCall {
 
     public func respond(_ bytes: [UInt8]) {
         guard answer == .nothing, admit(messageByteCount: bytes.count), begin() else { return }
-        outbox.append(message: bytes)
+        queue(bytes)
         conclude(.ok)
     }
 
     public func respond(_ bytes: UnsafeRawBufferPointer) {
         guard answer == .nothing, admit(messageByteCount: bytes.count), begin() else { return }
-        outbox.append(message: bytes)
+        queue(bytes)
         conclude(.ok)
     }
 
@@ -42,6 +44,7 @@ public final class UnaryCall: ServerCall {
     /// Reads messages as far as `chunk` goes; returns what is wrong with them.
     private func read(_ chunk: UnsafeRawBufferPointer) -> GRPCStatus? {
         var rest = chunk
+        if case .compressed = request { return chunk.isEmpty ? nil : Self.cardinality }
         repeat {
             switch reader.next(&rest) {
             case .needMore: return nil
@@ -53,6 +56,9 @@ public final class UnaryCall: ServerCall {
             case .assembled(let message):
                 guard case .incomplete = request else { return Self.cardinality }
                 request = .assembled(message)
+            case .compressed:
+                guard case .incomplete = request, rest.isEmpty else { return Self.cardinality }
+                request = .compressed
             }
         } while !rest.isEmpty
         return nil
@@ -70,6 +76,7 @@ public final class UnaryCall: ServerCall {
         let request = request
         self.request = .taken
         switch request {
+        case .compressed: inflate()
         case _ where reader.bufferedByteCount > 0:
             conclude(GRPCStatus(.internalError, "the request ends within a message"))
         case .incomplete: conclude(GRPCStatus(.unimplemented, "the request of a unary call has no message"))
@@ -78,4 +85,16 @@ public final class UnaryCall: ServerCall {
         case .taken: break
         }
     }
+
+    override func takeInflated(_ message: [UInt8]) {
+        reader.dropCompressedMessage()
+        _ = settle(received: 0, isPaused: false)
+        isRequestCompressed = true
+        guard answer == .nothing, case .unary(let handler) = route.kind else { return }
+        message.withUnsafeBytes { handler(self, $0) }
+    }
+
+    override func refuse(_ failure: MessageReader.Failure) { conclude(status(for: failure)) }
+
+    override func continueAfterInflation() {}
 }

@@ -15,6 +15,11 @@ final class HTTP2Context {
 
     var counters = WireCounters()
 
+    private(set) lazy var inflater = MessageInflater(context: self)
+    private(set) lazy var deflater = MessageDeflater(byteCountPerTurnMax: limits.compressedByteCountPerTurnMax)
+    /// Of the turn that is under way, from 1: what happens before its end belongs to it.
+    private(set) var turnNumber: UInt64 = 1
+
     private var turnRequest: (any TurnRequest)?
     private var unflushed: [HTTP2Connection] = []
     private var postponed: [() -> Void] = []
@@ -42,6 +47,7 @@ final class HTTP2Context {
     }
 
     private func turn() {
+        turnNumber += 1
         // What these add is for the next turn, which comes without waiting for events.
         let actions = postponed
         postponed = []

@@ -49,6 +49,9 @@ public class HTTP2Stream {
     final private var isDeliveryPostponed = false
     /// What the connection and the context count as buffered here.
     final private var bufferedByteCount = 0
+    /// The message at the front of `reader` waits for being inflated.
+    final private var inflation: MessageInflater.Ticket?
+    final var isInflating: Bool { inflation != nil }
 
     init(context: HTTP2Context) {
         self.context = context
@@ -83,6 +86,13 @@ public class HTTP2Stream {
     // What `deliver` asks and tells.
     var isTaking: Bool { false }
     func take(_ message: UnsafeRawBufferPointer) {}
+    /// The compressed message at the front of `reader` is inflated. Whoever does not take it now is told again later.
+    func takeInflated(_ message: [UInt8]) {
+        if isTaking {
+            reader.dropCompressedMessage()
+            message.withUnsafeBytes { take($0) }
+        }
+    }
     func takeEnd() {}
     func refuse(_ failure: MessageReader.Failure) {}
     func refuseForLackOfRoom() {}
@@ -206,11 +216,12 @@ public class HTTP2Stream {
         defer { isDelivering = false }
         var rest = chunk
         var isDry = false
-        while !isDry, isTaking {
+        while !isDry, isTaking, !isInflating {
             switch reader.next(&rest) {
             case .needMore: isDry = true
             case .inChunk(let message): take(message)
             case .assembled(let message): message.withUnsafeBytes { take($0) }
+            case .compressed: inflate()
             case .failed(let failure): refuse(failure)
             }
         }
@@ -218,6 +229,30 @@ public class HTTP2Stream {
         if !settle(received: chunk.count, isPaused: !isDry) { return refuseForLackOfRoom() }
         if isDry, isPeerDone { takeEnd() }
     }
+
+    /// Inflates the message at the front of `reader`: now, or in turns to come.
+    final func inflate() {
+        let (outcome, ticket) = context.inflater.inflate(for: self)
+        inflation = ticket
+        settleInflation(outcome)
+    }
+
+    /// In a turn to come the message is inflated, or is found not to be one.
+    final func inflated(_ outcome: MessageInflater.Outcome) {
+        inflation = nil
+        settleInflation(outcome)
+        continueAfterInflation()
+    }
+
+    private final func settleInflation(_ outcome: MessageInflater.Outcome) {
+        switch outcome {
+        case .done(let message): takeInflated(message)
+        case .failed(let failure): refuse(failure)
+        case .waiting: break
+        }
+    }
+
+    func continueAfterInflation() { deliver(UnsafeRawBufferPointer(start: nil, count: 0)) }
 
     /// Whoever stopped taking takes again: at the end of the turn, not inside the caller's call.
     final func deliverLater() {
@@ -270,6 +305,8 @@ public class HTTP2Stream {
 
     /// Forgets what was received; what comes from now on is credited at once and not kept.
     final func stopReceiving() {
+        inflation?.void()
+        inflation = nil
         reader.removeAll()
         _ = settle(received: 0, isPaused: false)
     }

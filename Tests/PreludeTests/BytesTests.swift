@@ -49,6 +49,33 @@ final class BytesTests: XCTestCase {
         XCTAssertThrowsError(try notText.text())
     }
 
+    func test_aTextIsWhatIsValidUTF8() throws {
+        var random = SeededRandom(seed: 8)
+        // Bytes that begin, continue and break characters of every length.
+        let pieces: [[UInt8]] = [
+            [0x61], [0], [0xC3, 0xB6], [0xE2, 0x82, 0xAC], [0xEF, 0xBF, 0xBD], [0xF0, 0x9F, 0x98, 0x80], [0x80], [0xC3],
+            [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0xFF],
+        ]
+        var validCount = 0
+        for _ in 0..<4000 {
+            let few = Int.random(in: 1...12, using: &random)
+            let bytes = (0..<Int.random(in: 0...9, using: &random)).flatMap { _ in
+                pieces[Int.random(in: 0..<few, using: &random)]
+            }
+            var writer = ByteWriter()
+            writer.append(string: bytes)
+            var reader = ByteReader(writer.bytes)
+            if let text = String(validating: bytes, as: UTF8.self) {
+                XCTAssertTrue(try reader.text().utf8.elementsEqual(text.utf8))
+                XCTAssertTrue(reader.isAtEnd)
+                validCount += 1
+            } else {
+                XCTAssertThrowsError(try reader.text(), "\(bytes)")
+            }
+        }
+        XCTAssertTrue((500...3500).contains(validCount), "\(validCount)")
+    }
+
     func test_defaultLimitsAgree() {
         XCTAssertNoThrow(try Limits().validate())
         var limits = Limits()

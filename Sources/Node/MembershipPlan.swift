@@ -31,6 +31,13 @@ struct MembershipPlan {
     var longSilent: Set<NodeID>
     var voterCountMax: Int
 
+    /// Whether there is nothing to do whoever is alive and has caught up, which is so nearly always.
+    static func isSettled(_ configuration: ConfState, leader: NodeID, wanted: [NodeID], removed: [NodeID]) -> Bool {
+        let voters = configuration.voters
+        return configuration.learners.isEmpty && wanted.allSatisfy(voters.contains)
+            && !removed.contains { $0 == leader || voters.contains($0) }
+    }
+
     var next: Step {
         guard configuration.votersOutgoing.isEmpty, configuration.learnersNext.isEmpty else { return .none }
         return removal ?? ownRemoval ?? arrival ?? promotion ?? succession ?? .none

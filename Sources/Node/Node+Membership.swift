@@ -28,7 +28,7 @@ extension Node {
     }
 
     private func reconcileConfiguration(of group: RaftGroup, now: Nanoseconds) {
-        guard !group.hasConfChangeUnderWay else { return }
+        guard !group.hasConfChangeUnderWay, !isSettled(group) else { return }
         let changes: [ConfChangeSingle]
         switch plan(for: group, now: now).next {
         case .none: return
@@ -46,6 +46,12 @@ extension Node {
             // A transfer under way or too much that is not committed: the next look tries again.
             logger.debug("configuration change put off", metadata: ["group": "\(group.id)", "reason": "\(error)"])
         }
+    }
+
+    private func isSettled(_ group: RaftGroup) -> Bool {
+        MembershipPlan.isSettled(
+            group.configuration, leader: id, wanted: directory.state.members.map(\.nodeID),
+            removed: directory.state.removedNodeIDs)
     }
 
     func plan(for group: RaftGroup, now: Nanoseconds) -> MembershipPlan {
@@ -163,9 +169,12 @@ extension Node {
 
     private func forgetFormerMembers(_ now: Nanoseconds) {
         links.retain(idleFor: .milliseconds(limits.node.ownerFailureMilliseconds)) { isMember($0) }
-        lastHeard = lastHeard.filter { isMember($0.key) }
-        disk.peers = disk.peers.filter { isMember($0.key) }
-        greetedAddresses = greetedAddresses.filter { isMember($0.key) || inboundStreams[$0.key] != nil }
+        // Nearly always there is nobody to forget, and looking for whom is cheaper than making the tables anew.
+        for (node, _) in lastHeard where !isMember(node) { lastHeard[node] = nil }
+        for (node, _) in disk.peers where !isMember(node) { disk.peers[node] = nil }
+        for (node, _) in greetedAddresses where !isMember(node) && inboundStreams[node] == nil {
+            greetedAddresses[node] = nil
+        }
     }
 
     /// Of members only: who else is heard of could be anybody, and any number.
@@ -211,8 +220,8 @@ extension Node {
         for group in groups where group.leader == peer && !group.isLeader {
             guard (try? group.core.forgetLeader()) != nil, group.isVoter else { continue }
             let delay = UInt64.random(in: 1...limits.node.suspicionMilliseconds, using: &random)
-            _ = seams.clock.schedule(after: .milliseconds(delay)) { [weak self, weak group] in
-                guard let self, let group, phase == .running, group.leader == .none else { return }
+            _ = seams.clock.schedule(after: .milliseconds(delay)) { [weak self, id = group.id] in
+                guard let self, let group = groups[id], phase == .running, group.leader == .none else { return }
                 try? group.core.campaign()
                 requestTurn()
             }

@@ -60,9 +60,9 @@ extension Node {
         logger.info(
             "changing owner",
             metadata: ["run": "\(id)", "from": "\(run.owner)", "to": "\(owner)", "reason": "\(reason)"])
-        propose(Command.ownerChange(change).encoded(), to: group) { [weak group] _ in
+        propose(Command.ownerChange(change).encoded(), to: group) { [unowned group] _ in
             // Whatever the answer: the next look sees what is.
-            group?.claimsUnderWay.remove(id)
+            group.claimsUnderWay.remove(id)
         }
     }
 
@@ -74,7 +74,8 @@ extension Node {
             guard next <= wall, group.timersUnderWay == 0 else { continue }
             for timer in machine.dueTimers(at: wall, limit: limits.node.timerBatchCountMax) {
                 group.timersUnderWay += 1
-                propose(Command.timerFire(timer).encoded(), to: group) { [weak group] _ in group?.timersUnderWay -= 1 }
+                propose(Command.timerFire(timer).encoded(), to: group) { [unowned group] _ in group.timersUnderWay -= 1
+                }
             }
         }
     }

@@ -538,8 +538,8 @@ extension Node {
                 node: id, incarnation: incarnation, machine: machine.machine, registry: registry,
                 executor: seams.executor, clock: seams.clock, random: SeededRandom(seed: random.next()),
                 limits: limits.workflow
-            ) { [weak self, weak group] command, completion in
-                guard let self, let group else { return completion(.failed(.stopping)) }
+            ) { [weak self, id = group.id] command, completion in
+                guard let self, let group = groups[id] else { return completion(.failed(.stopping)) }
                 proposeForRuntime(command, in: group, completion: completion)
             }
         }

@@ -184,13 +184,16 @@ final class RaftGroup {
     /// One Ready of the core. Committed entries are applied at once: the machine is memory only.
     func collectReady(now: Nanoseconds) -> Output {
         var output = Output()
-        let ready = core.ready()
+        var ready = core.ready()
         for state in ready.readStates { confirmRead(state) }
-        for message in ready.messages {
+        for place in ready.messages.indices {
+            // Moved out, not copied.
+            var message = Message(kind: .hup)
+            swap(&message, &ready.messages[place])
             switch message.to {
-            case .localAppendThread: output.writes.append(message)
+            case .localAppendThread: output.writes.append(consume message)
             case .localApplyThread: apply(message, &output)
-            default: output.messages.append(message)
+            default: output.messages.append(consume message)
             }
         }
         for completion in reads.takeReady(applied: appliedIndex) { output.answers.append { completion(.success(())) } }

@@ -57,8 +57,8 @@ final class Readiness {
 
     private func ask(_ group: RaftGroup) {
         asking.insert(group.id)
-        node.readBarrier(group) { [weak self, weak group] result in
-            guard let self, let group else { return }
+        // The group itself holds this until it is answered.
+        node.readBarrier(group) { [unowned self, unowned group] result in
             asking.remove(group.id)
             if case .success = result, group.leader != .none { caughtUp.insert(group.id) }
         }

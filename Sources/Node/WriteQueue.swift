@@ -90,6 +90,11 @@ final class WriteQueue {
             count += 1
             if item.message.snapshot != nil { break }
         }
+        if count == waiting.count {
+            let batch = waiting
+            waiting = []
+            return batch
+        }
         let batch = Array(waiting.prefix(count))
         waiting.removeFirst(count)
         return batch
@@ -108,7 +113,8 @@ final class WriteQueue {
     }
 
     private func append(_ batch: [Item]) {
-        let records = batch.flatMap(Self.records)
+        var records: [LogRecord] = []
+        for item in batch { Self.add(item, to: &records) }
         // Responses alone, which only had to wait for what was written before them.
         if records.isEmpty { return finish(batch) }
         let start = clock.now
@@ -152,12 +158,9 @@ final class WriteQueue {
         }
     }
 
-    private static func records(for item: Item) -> [LogRecord] {
-        var records: [LogRecord] = []
-        let message = item.message
-        if let snapshot = message.snapshot { records.append(.snapshot(item.group, snapshot.metadata)) }
-        if !message.entries.isEmpty { records.append(.entries(item.group, message.entries)) }
-        if let hardState = message.hardStateToWrite { records.append(.hardState(item.group, hardState)) }
-        return records
+    private static func add(_ item: Item, to records: inout [LogRecord]) {
+        if let snapshot = item.message.snapshot { records.append(.snapshot(item.group, snapshot.metadata)) }
+        if !item.message.entries.isEmpty { records.append(.entries(item.group, item.message.entries)) }
+        if let hardState = item.message.hardStateToWrite { records.append(.hardState(item.group, hardState)) }
     }
 }

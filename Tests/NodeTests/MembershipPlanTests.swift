@@ -10,11 +10,17 @@ final class MembershipPlanTests: XCTestCase {
         joining: Set<NodeID> = [], leader: NodeID = 1, voterCountMax: Int = 5
     ) -> MembershipPlan.Step {
         let all = Set(voters + learners)
-        return MembershipPlan(
+        let plan = MembershipPlan(
             leader: leader, wanted: all.union(joining).subtracting(removed), removed: removed,
             configuration: ConfState(voters: voters, learners: learners), fresh: all.subtracting(dead),
-            caughtUp: all.subtracting(dead), longSilent: dead, voterCountMax: voterCountMax
-        ).next
+            caughtUp: all.subtracting(dead), longSilent: dead, voterCountMax: voterCountMax)
+        XCTAssertTrue(plan.next == .none || !isSettled(plan))
+        return plan.next
+    }
+
+    private func isSettled(_ plan: MembershipPlan) -> Bool {
+        MembershipPlan.isSettled(
+            plan.configuration, leader: plan.leader, wanted: plan.wanted.sorted(), removed: plan.removed.sorted())
     }
 
     private func change(_ kind: ConfChangeSingle.Kind, _ node: NodeID) -> ConfChangeSingle {

@@ -313,21 +313,23 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
 
     // MARK: - Now and then
 
-    /// Nodes that have applied the same have to be in the same state, byte for byte.
-    func compareStates(_ nodes: [Node]) {
+    /// Nodes that have applied the same have to be in the same state; with `bytes` also in the bytes of their snapshots.
+    func compareStates(_ nodes: [Node], bytes: Bool = false) {
         guard let groups = nodes.first?.observedGroups.map(\.id) else { return }
         for group in groups {
-            var seen: [LogIndex: (node: NodeID, state: [UInt8])] = [:]
+            var seen: [LogIndex: Node] = [:]
             for node in nodes {
                 guard let applied = node.observedGroups.first(where: { $0.id == group })?.appliedIndex else { continue }
                 guard let other = seen[applied] else {
-                    seen[applied] = (node.id, node.observedState(of: group))
+                    seen[applied] = node
                     continue
                 }
-                if other.state != node.observedState(of: group) {
+                if !node.hasSameState(as: other, in: group)
+                    || bytes && node.observedState(of: group) != other.observedState(of: group)
+                {
                     fail(
                         "equal state at equal index",
-                        "group \(group), index \(applied): nodes \(other.node) and \(node.id) differ")
+                        "group \(group), index \(applied): nodes \(other.id) and \(node.id) differ")
                 }
             }
         }

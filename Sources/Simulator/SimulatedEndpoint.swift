@@ -180,8 +180,8 @@ final class SimulatedEndpoint: Connection {
         guard waiting.isEmpty, hasWaited else { return }
         hasWaited = false
         endIfFlushed()
-        loop.deliver { [weak self] in
-            guard let self, phase == .open, waiting.isEmpty else { return }
+        loop.deliver { [self] in
+            guard phase == .open, waiting.isEmpty else { return }
             currentHandler?.connectionDidDrain()
         }
     }
@@ -208,7 +208,7 @@ final class SimulatedEndpoint: Connection {
             return
         }
         isReadScheduled = true
-        loop.deliver { [weak self] in self?.read() }
+        loop.deliver { [self] in read() }
     }
 
     private func read() {

@@ -223,7 +223,7 @@ final class Simulation {
 
     private func endTogether() {
         guard checker.violation == nil else { return }
-        checker.compareStates(members.compactMap(\.node))
+        checker.compareStates(members.compactMap(\.node), bytes: true)
     }
 
     private func checkEnd() {

@@ -122,6 +122,7 @@ final class MachineStreamTests: XCTestCase {
 
     func test_aMachineFromASnapshotGoesOnAsTheOriginal() throws {
         var outcomes: Set<String> = []
+        var comparisons: [Bool: Int] = [:]
         for seed in UInt64(1)...12 {
             var stream = CommandStream(seed: seed)
             let original = WorkflowMachine(group: 1, limits: limits)
@@ -133,6 +134,11 @@ final class MachineStreamTests: XCTestCase {
                 let context = ApplyContext(group: 1, index: LogIndex(step), timeMilliseconds: time, origin: origin)
                 let command = stream.command(original, LogIndex(step))
                 let (result, effects) = original.apply(command, context)
+                if step % 5 == 0 {
+                    let isSame = original.snapshot() == copy.snapshot()
+                    XCTAssertEqual(original.hasSameState(as: copy), isSame, "\(command)")
+                    comparisons[isSame, default: 0] += 1
+                }
                 let (copyResult, copyEffects) = copy.apply(command, context)
                 XCTAssertEqual(result, copyResult, "seed \(seed), step \(step)")
                 XCTAssertEqual(effects, copyEffects, "seed \(seed), step \(step)")
@@ -145,7 +151,9 @@ final class MachineStreamTests: XCTestCase {
                 }
             }
             XCTAssertEqual(copy.snapshot(), original.snapshot())
+            XCTAssertTrue(copy.hasSameState(as: original))
         }
+        XCTAssertTrue(comparisons.values.allSatisfy { $0 > 100 } && comparisons.count == 2, "\(comparisons)")
         XCTAssertEqual(outcomes.count, 13, "every outcome comes up: \(outcomes.sorted())")
     }
 

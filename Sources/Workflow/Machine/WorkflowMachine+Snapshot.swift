@@ -35,6 +35,25 @@ extension WorkflowMachine {
         return writer.bytes
     }
 
+    /// Whether the other machine would write the same snapshot, found out without writing any.
+    public func hasSameState(as other: WorkflowMachine) -> Bool {
+        guard group == other.group, revision == other.revision, runs.count == other.runs.count,
+            variables == other.variables, origins.count == other.origins.count
+        else { return false }
+        for (index, run) in runs {
+            guard let theirs = other.runs[index], run.isSame(as: theirs) else { return false }
+        }
+        var (mine, theirs) = (ByteWriter(), ByteWriter())
+        answers.write(to: &mine)
+        other.answers.write(to: &theirs)
+        for node in origins.keys.sorted() {
+            guard let window = other.origins[node] else { return false }
+            origins[node]?.write(to: &mine)
+            window.write(to: &theirs)
+        }
+        return mine.bytes == theirs.bytes
+    }
+
     /// The machine that wrote `snapshot`. Throws when the bytes are not what a machine writes.
     public convenience init(snapshot: [UInt8], limits: WorkflowLimits = WorkflowLimits()) throws(MalformedBytes) {
         var reader = ByteReader(snapshot)
@@ -107,6 +126,16 @@ extension WorkflowMachine {
 }
 
 extension WorkflowRun {
+    /// In all that `write` writes.
+    fileprivate func isSame(as other: WorkflowRun) -> Bool {
+        id.index == other.id.index && workflowID.isExactly(other.workflowID) && type.isExactly(other.type)
+            && version == other.version && input == other.input && requestID.isExactly(other.requestID)
+            && startedMilliseconds == other.startedMilliseconds && status == other.status && owner == other.owner
+            && ownerIncarnation == other.ownerIncarnation && epoch == other.epoch && stalled.isExactly(other.stalled)
+            && endedMilliseconds == other.endedMilliseconds && endedIndex == other.endedIndex
+            && result == other.result && failure.isExactly(other.failure) && records == other.records
+    }
+
     fileprivate func write(to writer: inout ByteWriter) {
         writer.append(varint: id.index.rawValue)
         writer.append(text: workflowID)

@@ -125,6 +125,10 @@ let package = Package(
         .executableTarget(
             name: "grpc-interop-client", dependencies: ["Prelude", "Wire", "Reactor"], path: "Tests/GRPCInterop",
             swiftSettings: strict),
+        // What official gRPC clients are run against.
+        .executableTarget(
+            name: "grpc-interop-server", dependencies: ["Prelude", "Wire", "Reactor", collections],
+            path: "Tests/GRPCInteropServer", swiftSettings: strict),
         // What benchmarks and foreign clients call.
         .executableTarget(
             name: "grpc-echo-server", dependencies: ["Prelude", "Wire", "Reactor"],

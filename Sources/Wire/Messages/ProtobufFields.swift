@@ -2,20 +2,22 @@ import Prelude
 
 /// The fields of an encoded message one after the other, for the few messages that have no generated code. Never traps
 /// and never reads beyond its bytes, whatever they are.
-struct ProtobufFields {
-    enum Value {
+package struct ProtobufFields {
+    package enum Value {
         case number(UInt64)
         case bytes(ArraySlice<UInt8>)
     }
 
-    struct Malformed: Error {}
+    package struct Malformed: Error {
+        package init() {}
+    }
 
     private var rest: ArraySlice<UInt8>
 
-    init(_ bytes: ArraySlice<UInt8>) { rest = bytes }
+    package init(_ bytes: ArraySlice<UInt8>) { rest = bytes }
 
     /// Nil at the end. Fields of fixed size come as numbers.
-    mutating func next() throws(Malformed) -> (field: UInt64, value: Value)? {
+    package mutating func next() throws(Malformed) -> (field: UInt64, value: Value)? {
         guard !rest.isEmpty else { return nil }
         let key = try varint()
         guard key >> 3 > 0, key >> 3 < 1 << 29 else { throw Malformed() }
@@ -55,23 +57,25 @@ struct ProtobufFields {
 }
 
 /// Writes an encoded message field by field.
-struct ProtobufWriter {
-    private(set) var bytes: [UInt8] = []
+package struct ProtobufWriter {
+    package private(set) var bytes: [UInt8] = []
+
+    package init() {}
 
     /// 0 is the default and not written.
-    mutating func number(_ field: UInt64, _ value: UInt64) {
+    package mutating func number(_ field: UInt64, _ value: UInt64) {
         guard value != 0 else { return }
         varint(field << 3)
         varint(value)
     }
 
-    mutating func bytes(_ field: UInt64, _ value: some Collection<UInt8>) {
+    package mutating func bytes(_ field: UInt64, _ value: some Collection<UInt8>) {
         varint(field << 3 | 2)
         varint(UInt64(value.count))
         bytes.append(contentsOf: value)
     }
 
-    mutating func text(_ field: UInt64, _ value: String) { bytes(field, value.utf8) }
+    package mutating func text(_ field: UInt64, _ value: String) { bytes(field, value.utf8) }
 
     private mutating func varint(_ value: UInt64) {
         var value = value

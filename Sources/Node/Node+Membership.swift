@@ -59,7 +59,8 @@ extension Node {
         let patience = Nanoseconds.milliseconds(limits.node.silentVoterMilliseconds)
         return MembershipPlan(
             leader: id, wanted: Set(directory.state.members.map(\.nodeID)),
-            removed: Set(directory.state.removedNodeIDs), configuration: group.configuration,
+            removed: Set(directory.state.removedNodeIDs).union(isToldToHandOver ? [id] : []),
+            configuration: group.configuration,
             fresh: Set(members.filter { isFresh($0, now) }),
             caughtUp: Set(members.filter { group.isCaughtUp($0, limits: limits.node) && isAlive($0, now) }),
             // A new leader has heard of nobody yet.
@@ -149,7 +150,9 @@ extension Node {
             client.close()
             guard let self, phase == .running, let answer = try? result.get(), isWithoutUs(answer) else { return }
             // Not here, inside a callback of the connection.
-            isToldRemoved = true
+            isToldToHandOver = true
+            // With leaders that are none of ours nobody needs our votes.
+            isToldRemoved = answer.groups.allSatisfy { $0.leaderNodeID != .none && $0.leaderNodeID != self.id }
         }
     }
 
@@ -158,9 +161,7 @@ extension Node {
         guard answer.clusterID == clusterID, let group = groups[.directory], group.leader == .none,
             directory.member(id) != nil, let theirs = answer.groups.first(where: { $0.groupID == .directory })
         else { return false }
-        // With leaders that are none of ours nobody needs our votes.
         return theirs.appliedIndex >= group.appliedIndex && !answer.members.contains { $0.nodeID == id }
-            && answer.groups.allSatisfy { $0.leaderNodeID != .none && $0.leaderNodeID != self.id }
     }
 
     func isMember(_ node: NodeID) -> Bool {

@@ -46,6 +46,8 @@ public final class Node {
     var reconcileAt: Nanoseconds = 0
     var leaderlessSince: Nanoseconds?
     var isToldRemoved = false
+    /// A member told this node that the directory is without it: whoever stays has to lead.
+    var isToldToHandOver = false
     /// Members that have never been there, and since when this leader waits for them.
     var unseenSince: [NodeID: Nanoseconds] = [:]
     var askedWhetherRemovedAt: Nanoseconds = 0

@@ -108,8 +108,8 @@ public struct Message: Equatable, Sendable {
         return taken
     }
 
-    /// Vote: why. Rejected vote: index and term of the last committed entry. Heartbeat: the last pending read, echoed.
-    /// Read: the reader's name for it.
+    /// Vote: that a leader asked for it, or else, as in a rejected vote, index and term of the last committed entry.
+    /// Heartbeat: the last pending read, echoed. Read: the reader's name for it.
     public var context: [UInt8] {
         get { rareFields?.context ?? [] }
         set { rareFields = .unlessEmpty(newValue, boxedSnapshot) }

@@ -6,9 +6,7 @@ enum CampaignReason {
     case election
     case transfer
 
-    var context: [UInt8] { self == .transfer ? CampaignReason.transferContext : [] }
-
-    private static let transferContext = Array("CampaignTransfer".utf8)
+    static let transferContext = Array("CampaignTransfer".utf8)
 }
 
 extension RaftCore {
@@ -46,7 +44,7 @@ extension RaftCore {
                 send(
                     Message(
                         kind: kind, to: voter, term: electionTerm, logTerm: last.term, index: last.index,
-                        context: reason.context))
+                        context: reason == .transfer ? CampaignReason.transferContext : commitNews))
             }
         }
     }
@@ -54,6 +52,7 @@ extension RaftCore {
     /// Somebody asks for a vote (Raft §5.2, §5.4.1), or whether it would get one.
     mutating func handleVote(_ message: Message) {
         let isPreVote = message.kind == .preVote
+        if role != .leader { learnCommit(message.context) }
         let canVote =
             vote == message.from  // again
             || vote == .none && leader == .none
@@ -73,25 +72,31 @@ extension RaftCore {
         }
     }
 
-    /// The rejection tells what is committed here.
-    ///
-    /// A candidate that has lost its commit index in a restart may still act on a configuration that was left long ago,
-    /// and need the vote of a node that is no voter any more but has a longer log: that node neither votes for it nor
-    /// campaigns, and nobody else could ever tell the candidate.
     mutating func rejectVote(_ message: Message) {
         noteVoteAnswer(message, .rejected)
+        send(
+            Message(
+                kind: message.kind.voteResponse, to: message.from, term: term, reject: true, context: commitNews))
+    }
+
+    /// Index and term of what is committed here: requests for votes and rejections tell it.
+    ///
+    /// A node that has lost its commit index in a restart may still act on a configuration that was left long ago. It
+    /// then asks for the vote of a node that is no voter any more and has a longer log; or it has the longest log, does
+    /// not know the voter that it would need, and votes for none of those that have heard of that one. Nobody else could
+    /// ever tell it.
+    private var commitNews: [UInt8] {
         var news = ByteWriter(capacity: 16)
         news.append(fixed: log.committed.rawValue)
         news.append(fixed: log.termOrZero(at: log.committed).rawValue)
-        send(
-            Message(
-                kind: message.kind.voteResponse, to: message.from, term: term, reject: true, context: news.bytes))
+        return news.bytes
     }
 
     /// An entry that is committed elsewhere and is in the own log is committed here too (Raft §5.3, Log Matching).
     private mutating func learnCommit(_ context: [UInt8]) {
         var reader = ByteReader(context)
-        guard let index = try? reader.fixed64(), let term = try? reader.fixed64(), reader.isAtEnd else { return }
+        guard context != CampaignReason.transferContext,
+            let index = try? reader.fixed64(), let term = try? reader.fixed64(), reader.isAtEnd else { return }
         _ = log.maybeCommit(LogPosition(term: Term(term), index: LogIndex(index)))
     }
 

@@ -62,7 +62,7 @@ extension RaftCore {
         case .vote, .preVote:
             // Raft dissertation §4.2.3: whoever hears from a leader neither raises its term nor votes, unless the
             // leader itself asked for the election.
-            let forced = message.context == CampaignReason.transfer.context
+            let forced = message.context == CampaignReason.transferContext
             let inLease =
                 configuration.checkQuorum && leader != .none && electionElapsed < configuration.electionTicks
             if inLease && !forced {

@@ -251,6 +251,35 @@ final class MembershipTests: XCTestCase {
         XCTAssertEqual(cluster[2].configuration, ConfState(voters: [2], learners: [1]))
     }
 
+    /// Of voters 1 and 2 that made node 3 a voter, node 2 is lost. Node 1 has the longest log and has forgotten, in a
+    /// restart, that the change is committed: it would ask node 2 alone for ever, and vote for nobody.
+    func testVoterLearnsOfANewVoterFromItsRequest() throws {
+        for preVote in [false, true] {
+            let cluster = try SmallCluster(3, learners: [3]) { $0.preVote = preVote }
+            try cluster.elect(2)
+            try cluster[2].proposeConfChange(change(.auto, (.addVoter, 3)))
+            try cluster.settle()
+            XCTAssertEqual(cluster[3].configuration.voters, [1, 2, 3])
+            let storage = MemoryStorage()
+            let voters = ConfState(voters: [1, 2], learners: [3])
+            try storage.applySnapshot(Snapshot(metadata: SnapshotMetadata(index: 2, term: 1, confState: voters)))
+            let term = cluster[2].status.hardState.term
+            storage.append(try cluster.storages[0].entries(from: 3, to: 5, byteCountMax: .max))
+            storage.append([Entry(term: term, index: 5, data: [1])])
+            storage.setHardState(HardState(term: term, vote: 2, commit: 3))
+            try cluster.restart(1, with: storage)
+            XCTAssertEqual(cluster[1].configuration, voters)
+            for _ in 0..<2 {
+                for id in [3, 1] as [NodeID] {
+                    try cluster[id].campaign()
+                    try cluster.settle(among: 1, 3)
+                }
+            }
+            XCTAssertEqual(cluster[1].role, .leader)
+            XCTAssertEqual(cluster[1].configuration.voters, [1, 2, 3])
+        }
+    }
+
     func testRemovedLeaderStepsDownIfAsked() throws {
         for stepsDown in [false, true] {
             let cluster = try SmallCluster(3) { $0.stepDownOnRemoval = stepsDown }

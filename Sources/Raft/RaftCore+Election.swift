@@ -83,8 +83,7 @@ extension RaftCore {
     ///
     /// A node that has lost its commit index in a restart may still act on a configuration that was left long ago. It
     /// then asks for the vote of a node that is no voter any more and has a longer log; or it has the longest log, does
-    /// not know the voter that it would need, and votes for none of those that have heard of that one. Nobody else could
-    /// ever tell it.
+    /// not know the voter that it would need, and votes for none of those that know. Nobody else could ever tell it.
     private var commitNews: [UInt8] {
         var news = ByteWriter(capacity: 16)
         news.append(fixed: log.committed.rawValue)

@@ -95,7 +95,8 @@ extension RaftCore {
     private mutating func learnCommit(_ context: [UInt8]) {
         var reader = ByteReader(context)
         guard context != CampaignReason.transferContext,
-            let index = try? reader.fixed64(), let term = try? reader.fixed64(), reader.isAtEnd else { return }
+            let index = try? reader.fixed64(), let term = try? reader.fixed64(), reader.isAtEnd
+        else { return }
         _ = log.maybeCommit(LogPosition(term: Term(term), index: LogIndex(index)))
     }
 

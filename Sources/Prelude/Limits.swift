@@ -69,7 +69,8 @@ public struct WireLimits: Sendable {
     public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
     /// From accept to the end of the client preface and its SETTINGS.
     public var handshakeTimeoutMilliseconds: UInt64 = 10_000
-    /// TLS handshakes of callers that are under way; each has `handshakeTimeoutMilliseconds`.
+    /// TLS handshakes of callers that are under way; each has `handshakeTimeoutMilliseconds`. With one more, the one that
+    /// has been under way for longest is given up.
     public var handshakeCountMax = 1024
     /// Addresses of which a client remembers the names that their certificates have to bear.
     public var resolvedNameCountMax = 4096

@@ -1,6 +1,7 @@
 """Real nodes: processes of the built program, and typed calls to them."""
 
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -12,6 +13,14 @@ import raftoral_pb2_grpc as rpc
 
 # Never what decides whether a test passes: far more than a busy machine needs.
 PATIENCE = 120
+
+
+def many_descriptors(wanted):
+    """Lets this process, and those that it starts, have so many connections and what goes with them; how many it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(soft, wanted + 500 if hard == resource.RLIM_INFINITY else min(hard, wanted + 500))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return min(wanted, limit - 500)
 
 
 def wait_for(what, condition, within=PATIENCE):

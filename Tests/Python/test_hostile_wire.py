@@ -16,9 +16,10 @@ from pathlib import Path
 import grpc
 import pytest
 from http2_frames import *
-from nodes import PATIENCE, wait_for
+from nodes import PATIENCE, many_descriptors, wait_for
 
 MEMORY_MIB_MAX = 400
+SLOW_CALLERS = many_descriptors(2000)
 
 
 class Server:
@@ -341,9 +342,9 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_slow_loris(impatient, stage):
-    """Hundreds of callers who stop in the middle, and send a byte now and then: all are cut."""
+    """Two thousand callers who stop in the middle, and send a byte now and then: all are cut."""
     with Meanwhile(impatient, f"slow loris: {stage}"):
-        peers = [impatient.peer(preface=False) for _ in range(400)]
+        peers = [impatient.peer(preface=False) for _ in range(SLOW_CALLERS)]
         for peer in peers:
             peer.send(STAGES[stage])
         waiting, deadline = set(peers), time.monotonic() + PATIENCE

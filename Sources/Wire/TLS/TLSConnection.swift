@@ -99,6 +99,9 @@ final class TLSConnection: Connection, ConnectionHandler {
         tell?(.failure(reason))
     }
 
+    /// Ends a handshake that is still under way.
+    func giveUp(_ reason: NetworkError) { failHandshake(reason) }
+
     private var failureText: String { String(cString: raftoral_tls_failure(session)) }
 
     // MARK: Bytes in

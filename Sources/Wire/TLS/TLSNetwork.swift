@@ -34,7 +34,11 @@ public final class TLSNetwork: Network {
     private var isPeer = false
     /// What the addresses were resolved from.
     private var names: [HostPort: String] = [:]
-    private var handshakes: [ObjectIdentifier: TLSConnection] = [:]
+    /// Those of callers that are under way, numbered as they came.
+    private var handshakes: [UInt64: TLSConnection] = [:]
+    private var handshakeNumber: UInt64 = 0
+    /// None before it is under way.
+    private var oldestHandshake: UInt64 = 0
     private let outcomes: (done: MetricCounter, failed: MetricCounter, refused: MetricCounter)
     private let expiry: MetricGauge
 
@@ -90,29 +94,42 @@ public final class TLSNetwork: Network {
     }
 
     private func take(_ transport: any Connection, _ server: TLSContext, _ accept: @escaping (any Connection) -> Void) {
-        guard handshakes.count < limits.handshakeCountMax else {
-            outcomes.refused.increment()
-            return transport.close()
-        }
+        if handshakes.count >= limits.handshakeCountMax { giveUpOldestHandshake() }
         let remote = transport.remoteAddress
         let timeout = Nanoseconds.milliseconds(limits.handshakeTimeoutMilliseconds)
-        var key: ObjectIdentifier?
+        let number = handshakeNumber
+        handshakeNumber += 1
         let connection = TLSConnection(
             transport, context: server, host: nil, asPeer: false, clock: clock, timeout: timeout
         ) { [weak self] result in
-            if let key { self?.handshakes[key] = nil }
+            self?.handshakes[number] = nil
             switch result {
             case .success(let connection):
                 self?.outcomes.done.increment()
                 accept(connection)
             case .failure(let reason):
-                self?.outcomes.failed.increment()
+                if reason == Self.crowded {
+                    self?.outcomes.refused.increment()
+                } else {
+                    self?.outcomes.failed.increment()
+                }
                 self?.onRefused(remote, "\(reason)")
             }
         }
         guard let connection else { return transport.close() }
-        key = ObjectIdentifier(connection)
-        handshakes[ObjectIdentifier(connection)] = connection
+        handshakes[number] = connection
+    }
+
+    private static let crowded = NetworkError.broken(reason: "TLS: too many handshakes are under way")
+
+    /// The one that has had most time: whoever means well needs little, so that those who say nothing push out each
+    /// other.
+    private func giveUpOldestHandshake() {
+        while oldestHandshake < handshakeNumber {
+            defer { oldestHandshake += 1 }
+            guard let connection = handshakes[oldestHandshake] else { continue }
+            return connection.giveUp(Self.crowded)
+        }
     }
 
     public func resolve(_ address: HostPort, completion: @escaping (Result<[HostPort], NetworkError>) -> Void) {

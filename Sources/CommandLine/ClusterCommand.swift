@@ -49,7 +49,7 @@ struct ClusterCommand: ParsableCommand {
                 }
             return [
                 "\(member.nodeID)", member.address, "\(group.groupID)",
-                mine.map { StartReport.text($0.role) } ?? "no answer",
+                mine.map { $0.role.title } ?? "no answer",
                 replica.map { $0.isVoter ? "voter" : "learner" } ?? "joining", contact,
                 mine.map { "\($0.term)" } ?? "-",
                 mine.map { "\($0.appliedIndex)" } ?? "-", mine?.appliedDigest ?? "-",
@@ -68,66 +68,6 @@ struct ClusterCommand: ParsableCommand {
                 ClusterServicePath.transferLeader,
                 TransferLeaderRequest(groupID: GroupID(group), nodeID: NodeID(node)), TransferLeaderResponse.self)
             Console.out("asked the leader of group \(group) to hand over to node \(node)")
-        }
-    }
-}
-
-struct ClusterView: Encodable {
-    struct Member: Encodable {
-        var nodeID: UInt64
-        var address: String
-        var protocolLevel: UInt32
-    }
-
-    struct Replica: Encodable {
-        var nodeID: UInt64
-        var voter: Bool
-        var matchIndex: UInt64
-        var recentlyActive: Bool
-        var lastContactMilliseconds: Int64
-    }
-
-    struct Group: Encodable {
-        var groupID: UInt64
-        var role: String
-        var term: UInt64
-        var leaderNodeID: UInt64
-        var commitIndex: UInt64
-        var appliedIndex: UInt64
-        var firstIndex: UInt64
-        var lastIndex: UInt64
-        var appliedDigest: String
-        var replicas: [Replica]
-    }
-
-    var nodeID: UInt64
-    var clusterID: String
-    var address: String
-    var version: String
-    var protocolLevel: UInt32
-    var members: [Member]
-    var groups: [Group]
-
-    init(_ status: ClusterStatusResponse) {
-        nodeID = status.nodeID.rawValue
-        clusterID = status.clusterID
-        address = status.address
-        version = status.version
-        protocolLevel = status.protocolLevel
-        members = status.members.map {
-            Member(nodeID: $0.nodeID.rawValue, address: $0.address, protocolLevel: $0.protocolLevel)
-        }
-        groups = status.groups.map { group in
-            Group(
-                groupID: group.groupID.rawValue, role: StartReport.text(group.role), term: group.term.rawValue,
-                leaderNodeID: group.leaderNodeID.rawValue, commitIndex: group.commitIndex.rawValue,
-                appliedIndex: group.appliedIndex.rawValue, firstIndex: group.firstIndex.rawValue,
-                lastIndex: group.lastIndex.rawValue, appliedDigest: group.appliedDigest,
-                replicas: group.replicas.map {
-                    Replica(
-                        nodeID: $0.nodeID.rawValue, voter: $0.isVoter, matchIndex: $0.matchIndex.rawValue,
-                        recentlyActive: $0.isRecentlyActive, lastContactMilliseconds: $0.lastContactMilliseconds)
-                })
         }
     }
 }

@@ -17,7 +17,7 @@ struct StartReport {
             return ["   Discovering peers: [\(list)]"]
         case .discovered(let peer):
             return [
-                "✓ Discovered peer at \(peer.address): node_id=\(peer.nodeID), role=\(Self.text(peer.role)), "
+                "✓ Discovered peer at \(peer.address): node_id=\(peer.nodeID), role=\(peer.role.title), "
                     + "highest_known=\(peer.highestKnownNodeID)"
             ]
         case .discoveryFailed(let peer, let reason): return ["✗ Failed to discover peer at \(peer): \(reason)"]
@@ -57,15 +57,6 @@ struct StartReport {
         case .bootstrap, .own: "Node ID"
         case .assigned: "Auto-assigned node ID"
         case .configured: "Using provided node ID"
-        }
-    }
-
-    static func text(_ role: NodeRole) -> String {
-        switch role {
-        case .follower: "Follower"
-        case .candidate: "Candidate"
-        case .leader: "Leader"
-        case .learner: "Learner"
         }
     }
 }

@@ -86,62 +86,20 @@ private struct VersionPage: Encodable {
 
 /// The node's own view, as `ClusterService/Status` tells it, and what keeps it from being ready.
 private struct StatePage: Encodable {
-    struct Member: Encodable {
-        var nodeID: UInt64
-        var address: String
-    }
+    private let view: ClusterView
+    private let unreadyReasons: [String]
 
-    struct Replica: Encodable {
-        var nodeID: UInt64
-        var isVoter: Bool
-        var matchIndex: UInt64
-        var isRecentlyActive: Bool
-        var lastContactMilliseconds: Int64
-    }
-
-    struct Group: Encodable {
-        var groupID: UInt64
-        var role: String
-        var term: UInt64
-        var leaderNodeID: UInt64
-        var firstIndex: UInt64
-        var lastIndex: UInt64
-        var commitIndex: UInt64
-        var appliedIndex: UInt64
-        var appliedDigest: String
-        var replicas: [Replica]
-    }
-
-    var nodeID: UInt64
-    var clusterID: String
-    var address: String
-    var version: String
-    var isReady: Bool
-    var unreadyReasons: [String]
-    var members: [Member]
-    var groups: [Group]
+    private enum Keys: CodingKey { case isReady, unreadyReasons }
 
     init(_ node: Node) {
-        let status = node.status
-        nodeID = status.nodeID.rawValue
-        clusterID = status.clusterID
-        address = status.address
-        version = status.version
+        view = ClusterView(node.status)
         unreadyReasons = node.unreadyReasons
-        isReady = unreadyReasons.isEmpty
-        members = status.members.map { Member(nodeID: $0.nodeID.rawValue, address: $0.address) }
-        groups = status.groups.map { group in
-            Group(
-                groupID: group.groupID.rawValue, role: "\(group.role)", term: group.term.rawValue,
-                leaderNodeID: group.leaderNodeID.rawValue, firstIndex: group.firstIndex.rawValue,
-                lastIndex: group.lastIndex.rawValue, commitIndex: group.commitIndex.rawValue,
-                appliedIndex: group.appliedIndex.rawValue, appliedDigest: group.appliedDigest,
-                replicas: group.replicas.map { replica in
-                    Replica(
-                        nodeID: replica.nodeID.rawValue, isVoter: replica.isVoter,
-                        matchIndex: replica.matchIndex.rawValue, isRecentlyActive: replica.isRecentlyActive,
-                        lastContactMilliseconds: replica.lastContactMilliseconds)
-                })
-        }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        try view.encode(to: encoder)
+        var more = encoder.container(keyedBy: Keys.self)
+        try more.encode(unreadyReasons.isEmpty, forKey: .isReady)
+        try more.encode(unreadyReasons, forKey: .unreadyReasons)
     }
 }

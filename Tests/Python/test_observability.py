@@ -131,7 +131,7 @@ def test_health_and_version_pages(node):
     status, kind, text = ask(node, "/debug/state")
     state = json.loads(text)
     assert status == 200 and state["isReady"] and state["nodeID"] == 1
-    assert {group["groupID"]: group["role"] for group in state["groups"]} == {0: "leader", 1: "leader"}
+    assert {group["groupID"]: group["role"] for group in state["groups"]} == {0: "Leader", 1: "Leader"}
 
 
 def test_other_paths_and_methods(node):

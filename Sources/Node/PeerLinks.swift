@@ -2,6 +2,7 @@ import DequeModule
 import Logging
 import Prelude
 import Raft
+import Telemetry
 import Wire
 
 /// This node's outgoing connections: one channel and one long-lived stream per peer, opened when there is something
@@ -74,7 +75,8 @@ package final class PeerLinks {
             network: seams.network, clock: seams.clock, turns: seams.turns, target: address, limits: limits.wire,
             random: SeededRandom(seed: random.next()), credentials: seams.credentials)
         let link = PeerLink(
-            peer: peer, address: address, channel: channel, greeting: greeting, limits: limits.node, logger: logger)
+            peer: peer, address: address, channel: channel, greeting: greeting, limits: limits.node,
+            clock: seams.clock, logger: logger, gate: LogGate(limits: limits.telemetry))
         link.onUnreachable = { [unowned self] in onUnreachable(peer) }
         link.onDropped = { [unowned self] in onDropped(peer) }
         link.onSnapshotSent = { [unowned self] group, succeeded in onSnapshotSent(peer, group, succeeded) }
@@ -91,7 +93,9 @@ final class PeerLink {
     private let channel: GRPCChannel
     private let greeting: Metadata
     private let limits: NodeLimits
+    private let clock: any Clock
     private let logger: Logger
+    private var gate: LogGate
     private var stream: ClientStream?
     /// So much waits in the stream that parts of snapshots wait here.
     private var isCongested = false
@@ -103,14 +107,17 @@ final class PeerLink {
     var onSnapshotSent: (GroupID, _ succeeded: Bool) -> Void = { _, _ in }
 
     init(
-        peer: NodeID, address: HostPort, channel: GRPCChannel, greeting: Metadata, limits: NodeLimits, logger: Logger
+        peer: NodeID, address: HostPort, channel: GRPCChannel, greeting: Metadata, limits: NodeLimits,
+        clock: any Clock, logger: Logger, gate: LogGate
     ) {
         self.peer = peer
         self.address = address
         self.channel = channel
         self.greeting = greeting
         self.limits = limits
+        self.clock = clock
         self.logger = logger
+        self.gate = gate
     }
 
     func send(_ message: Message, group: GroupID, disk: DiskCondition) {
@@ -146,7 +153,7 @@ final class PeerLink {
         }
         opened.onEnd = { [weak self, weak opened] status, _ in
             guard let self, let opened, stream === opened else { return }
-            logger.debug("stream to peer ended", metadata: ["peer": "\(peer)", "status": "\(status)"])
+            log("stream to peer ended", "\(status)")
             stream = nil
             isCongested = false
             giveUpParts()
@@ -155,11 +162,18 @@ final class PeerLink {
         // A peer says something only when it refuses a message.
         opened.onMessage = { [weak self] bytes in
             guard let self, let answer = try? MessageResponse(decoding: bytes) else { return }
-            logger.debug("peer refuses a message", metadata: ["peer": "\(peer)", "reason": "\(answer.error)"])
+            log("peer refuses a message", "\(answer.error)")
         }
         stream = opened
         isCongested = false
         return opened
+    }
+
+    /// As often as the peer likes, but for the gate.
+    private func log(_ what: StaticString, _ reason: String) {
+        guard let heldBack = gate.admit(what, at: clock.now) else { return }
+        logger.debug(
+            "\(what)", metadata: ["peer": "\(peer)", "reason": "\(reason)", "heldBack": "\(heldBack)"])
     }
 
     private func queueParts(of message: Message, group: GroupID) {

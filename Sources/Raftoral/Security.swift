@@ -79,6 +79,12 @@ extension SecurityFiles {
         }
         if let clusterToken { try loadTokens(clusterToken, disk, &loaded) }
         if let access {
+            guard clusterToken != nil || peerCertificate != nil else {
+                throw SecurityFailure(
+                    description:
+                        "--access-file \(access) needs --cluster-token-file or --peer-tls-cert, because without them "
+                        + "no other node can prove that it is one, and none could join")
+            }
             let text = try Self.text(access, disk)
             do throws(AccessPolicy.Malformed) {
                 loaded.rules.policy = try AccessPolicy(parsing: text)

@@ -14,7 +14,7 @@ import raftoral_pb2 as pb
 import raftoral_pb2_grpc as rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from nodes import failure, free_port, wait_for
+from nodes import failure, free_port, many_descriptors, wait_for
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 90
@@ -114,6 +114,32 @@ def test_tls_with_grpcio_openssl_and_curl(processes, certs):
     assert "This server speaks gRPC over HTTP/2" in done.stdout, done
 
 
+@pytest.mark.parametrize("stage", ["nothing", "a part of the first record"])
+def test_thousands_of_callers_who_never_finish_their_handshake(processes, certs, stage):
+    """Each is cut, the oldest first when there are too many; others get in meanwhile."""
+    node = start(processes, "--bootstrap", *server_flags(certs))
+    host, port = node.address.rsplit(":", 1)
+    callers = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(many_descriptors(2000))]
+    for caller in callers:
+        if stage != "nothing":
+            caller.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    for number in range(20):
+        # A connection of its own each time.
+        with channel(node, certs / "ca.pem", options=[("grpc.use_local_subchannel_pool", 1)]) as secure:
+            assert put(secure, key=f"meanwhile-{number}").revision > 0
+    memory = next(line for line in open(f"/proc/{node.process.pid}/status") if line.startswith("VmRSS"))
+    assert int(memory.split()[1]) < 400 << 10, memory
+    for caller in callers:
+        try:
+            while caller.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+        caller.close()
+    with channel(node, certs / "ca.pem") as secure:
+        assert put(secure).revision > 0
+
+
 def test_mutual_tls(processes, certs, expired):
     node = start(processes, "--bootstrap", *server_flags(certs), "--tls-client-auth", "required")
     with channel(node, certs / "ca.pem", certs / "client.pem") as known:
@@ -145,7 +171,7 @@ def test_the_name_is_checked(processes, certs, tmp_path):
     assert code == 1 and "IP address mismatch" in err, err
 
 
-@pytest.mark.parametrize("kind", ["expired", "foreign key", "garbage", "missing", "no key", "peer without TLS", "no CA"])
+@pytest.mark.parametrize("kind", ["expired", "foreign key", "garbage", "missing", "no key", "peer without TLS", "rules that let no node join", "no CA"])
 def test_files_that_cannot_be_used(processes, certs, expired, tmp_path, kind):
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("nothing of use\n")
@@ -157,6 +183,7 @@ def test_files_that_cannot_be_used(processes, certs, expired, tmp_path, kind):
         "missing": ([*cert, "--tls-key", tmp_path / "nothing"], "no such file"),
         "no key": (cert, "needs its --tls-key"),
         "peer without TLS": (peer_flags(certs), "--peer-tls-cert needs --tls-cert"),
+        "rules that let no node join": (["--access-file", garbage], "needs --cluster-token-file or --peer-tls-cert"),
         "no CA": ([*cert, "--tls-key", certs / "node.key", "--tls-client-auth", "required"], "no CA is given"),
     }[kind]
     node = processes.node("--bootstrap", *flags)
@@ -211,8 +238,11 @@ def test_roles(processes, certs, tmp_path):
         + f"token narrow sha256:{digest(tokens['narrow'])} operator@VariableService reader@ClusterService\n"
         + "cert ada operator\n"
     )
+    cluster_token = tmp_path / "cluster-token"
+    cluster_token.write_text("a-token-of-the-cluster\n")
     node = start(
-        processes, "--bootstrap", *server_flags(certs), "--tls-client-auth", "optional", "--access-file", access)
+        processes, "--bootstrap", *server_flags(certs), "--tls-client-auth", "optional", "--access-file", access,
+        "--cluster-token-file", cluster_token)
     with channel(node, certs / "ca.pem") as secure:
         variables, cluster = rpc.VariableServiceStub(secure), rpc.ClusterServiceStub(secure)
         workflows = rpc.WorkflowServiceStub(secure)

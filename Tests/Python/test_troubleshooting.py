@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from nodes import free_port
+from test_security import certs, expired, make_certificates, server_flags  # noqa: F401, fixtures among them
 
 DOCUMENT = (pathlib.Path(__file__).resolve().parents[2] / "docs/troubleshooting.md").read_text()
 provoked = set()
@@ -90,6 +91,24 @@ def test_a_majority_is_lost_for_ever(processes):
     flags = ("--data-dir", f"raftoral-data/127.0.0.1-{nodes[0].port}", "--address", nodes[0].address)
     code, out, error = processes.run("cluster", "recover", *flags)
     assert code == 1 and "nothing was changed" in error and "What may be lost" in out
+
+
+def test_a_certificate_has_expired(processes, expired):
+    error = fails(processes, "-b", "--tls-cert", expired / "old.pem", "--tls-key", expired / "old.key")
+    assert quoted("A certificate has expired").search(error), error
+
+
+def test_a_certificate_is_of_another_ca(processes, certs):
+    node = processes.node("--bootstrap", *server_flags(certs)).wait_until_running()
+    code, _, error = processes.run("variable", "get", "k", "--address", node.address, "--tls-ca", certs / "peer-ca.pem")
+    assert code == 1 and quoted("A certificate is of another CA").search(error), error
+
+
+def test_a_certificate_is_of_another_name(processes, tmp_path):
+    other = make_certificates(tmp_path / "other", NAMES="elsewhere.example")
+    node = processes.node("--bootstrap", *server_flags(other)).wait_until_running()
+    code, _, error = processes.run("variable", "get", "k", "--address", node.address, "--tls-ca", other / "ca.pem")
+    assert code == 1 and quoted("A certificate is of another name").search(error), error
 
 
 def test_it_was_removed(processes):

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from measure import ROOT, Load, Server, body, field, frame, table, wait_until
+from measure import ROOT, Load, Server, body, field, frame, print_circumstances, table, wait_until
 
 SECONDS = int(os.environ.get("RAFTORAL_BENCH_SECONDS", "5"))
 ROUNDS = int(os.environ.get("RAFTORAL_BENCH_ROUNDS", "2"))
@@ -51,16 +52,15 @@ class Cluster:
         return sum(server.cpu_seconds for server in self.servers)
 
     def load(self, path, data, setting, at, seconds=SECONDS):
+        before = self.cpu_seconds
         load = Load(f"http://127.0.0.1:{self.ports[at]}{path}", *setting, seconds=seconds, data=body(data))
         assert load.failed == 0, f"{self.name}: {load.failed} requests failed"
+        # The second of warm-up is served too.
+        load.cpu = (self.cpu_seconds - before) / (load.rate * (seconds + 1)) * 1e5
         return load
 
     def measure_put(self, setting):
-        before = self.cpu_seconds
-        load = self.load(self.put_path, self.put_body, setting, self.leader())
-        # The second of warm-up is served too.
-        load.cpu = (self.cpu_seconds - before) / (load.rate * (SECONDS + 1)) * 1e5
-        self.puts[setting].append(load)
+        self.puts[setting].append(self.load(self.put_path, self.put_body, setting, self.leader()))
 
     def end(self):
         for server in self.servers:
@@ -175,6 +175,8 @@ def probe_floor(directory):
     trips = []
     child = os.fork()
     if child == 0:
+        # Its copy would keep the end of the conversation from ever coming.
+        a.close()
         while data := b.recv(64):
             b.send(data)
         os._exit(0)
@@ -189,60 +191,71 @@ def probe_floor(directory):
     return statistics.median(times) * 1e6, statistics.median(trips) * 1e6
 
 
-def cold_starts(directory):
+def single_node(name, data, port):
+    """The command of one node that is a cluster."""
+    address = f"127.0.0.1:{port}"
+    if name == "raftoral":
+        return [OURS, "--address", address, "--data-dir", data, "--bootstrap", "--log-level", "error"]
+    peer = f"http://127.0.0.1:{free_ports(1)[0]}"
+    return ["etcd", "--data-dir", data, "--listen-client-urls", f"http://{address}", "--advertise-client-urls",
+            f"http://{address}", "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster",
+            f"default={peer}", "--log-level", "error"]
+
+
+def cold_starts(kind, directory):
     """From exec to the first durable write: empty, and after kill -9 with 50,000 writes in the log (ms)."""
-    data, results = os.path.join(directory, "cold"), []
-    put = body(Raftoral.put_body)
-    port = free_ports(1)[0]
-    for kind in ("empty", "after 50,000 writes and kill -9"):
+    results, put, port = [], body(kind.put_body), free_ports(1)[0]
+    url = f"http://127.0.0.1:{port}{kind.put_path}"
+    ask = ["h2load", "-c", "1", "-m", "1", "-n", "1", "-H", "content-type: application/grpc", "-d", put, url]
+    for attempt in range(2):
         began = time.perf_counter()
-        server = Server("raftoral", [OURS, "--address", f"127.0.0.1:{port}", "--data-dir", data, "--bootstrap",
-                                     "--log-level", "error"], stdout=subprocess.DEVNULL)
+        command = single_node(kind.name, os.path.join(directory, f"cold-{kind.name}"), port)
+        server = Server(kind.name, command, stdout=subprocess.DEVNULL)
         try:
-            while True:
-                done = subprocess.run(
-                    ["h2load", "-c", "1", "-m", "1", "-n", "1", "-H", "content-type: application/grpc", "-d", put,
-                     f"http://127.0.0.1:{port}{Raftoral.put_path}"], capture_output=True, text=True)
-                if "1 succeeded" in done.stdout:
-                    break
-            results.append((kind, (time.perf_counter() - began) * 1e3))
-            if kind == "empty":
-                Load(f"http://127.0.0.1:{port}{Raftoral.put_path}", 8, 32, requests=50_000, data=put)
+            while "1 succeeded" not in subprocess.run(ask, capture_output=True, text=True).stdout:
+                assert time.perf_counter() - began < 60, f"{kind.name} does not start"
+            results.append((time.perf_counter() - began) * 1e3)
+            if attempt == 0:
+                Load(url, 8, 32, requests=50_000, data=put)
         finally:
             server.end()
     return results
 
 
-def failovers(cluster):
-    """From the leader's kill -9 to the next successful write through another node (seconds)."""
+def failovers(cluster, signal_number):
+    """From the signal to the leader to the end of the first write that began after it, asked of another node; a write
+    is begun every 10 ms (seconds)."""
     import grpc
 
     times = []
     for number in range(FAILOVERS):
-        progress(f"{cluster.name}: failover {number + 1} of {FAILOVERS}")
+        progress(f"{cluster.name}: {signal_number.name}, {number + 1} of {FAILOVERS}")
         leader = cluster.leader()
         other = (leader + 1 + random.randrange(2)) % 3
         channel = grpc.insecure_channel(f"127.0.0.1:{cluster.ports[other]}")
         put = channel.unary_unary(cluster.put_path, request_serializer=lambda x: x, response_deserializer=lambda x: x)
         message = cluster.put_body[5:]
-        put(message, timeout=10)
-        cluster.servers[leader].process.kill()
-        began = time.perf_counter()
-        while True:
-            try:
-                put(message, timeout=5)
-                break
-            except grpc.RpcError:
-                assert time.perf_counter() - began < 30
+        put(message, timeout=30, wait_for_ready=True)
+        process = cluster.servers[leader].process
+        process.send_signal(signal_number)
+        began, attempts = time.perf_counter(), []
+        while not any(attempt.done() and attempt.exception() is None for attempt in attempts):
+            assert time.perf_counter() - began < 30, f"{cluster.name}: no write within 30 s"
+            attempts.append(put.future(message, timeout=30))
+            time.sleep(0.01)
         times.append(time.perf_counter() - began)
         channel.close()
-        cluster.servers[leader].process.wait()
-        cluster.launch(leader, fresh=False)
-        time.sleep(2)
-    return times
+        if signal_number is signal.SIGSTOP:
+            process.send_signal(signal.SIGCONT)
+        else:
+            process.wait()
+            cluster.launch(leader, fresh=False)
+        time.sleep(3)
+    return f"{statistics.median(times):.2f} ({min(times):.2f}–{max(times):.2f})"
 
 
 def main():
+    print_circumstances("Begin")
     with tempfile.TemporaryDirectory(dir=ROOT / ".build") as directory:
         fsync, trip = probe_floor(directory)
         clusters = [Raftoral(directory)]
@@ -256,6 +269,7 @@ def main():
             time.sleep(3)
             for cluster in clusters:
                 cluster.idle_kibibytes = max(server.resident_kibibytes for server in cluster.servers)
+                cluster.idle_anonymous_kibibytes = max(server.anonymous_kibibytes for server in cluster.servers)
             for cluster in clusters:
                 cluster.load(cluster.put_path, cluster.put_body, (1, 1), cluster.leader(), seconds=1)
             for round_number in range(ROUNDS):
@@ -271,29 +285,38 @@ def main():
             follower = ours.load(ours.put_path, ours.put_body, (32, 32), (ours.leader() + 1) % 3)
             stale = ours.load(ours.get_path, ours.stale_body, (8, 16), ours.leader())
             report(clusters, follower, stale)
-            for cluster in clusters:
-                times = failovers(cluster)
-                print(f"{cluster.name}: kill -9 of the leader to the next write: median {statistics.median(times):.2f} s, "
-                      f"{min(times):.2f}–{max(times):.2f} s, {len(times)} kills")
+            others = [
+                ["resident MiB of the largest node before any load", "half of etcd's",
+                 *(f"{cluster.idle_kibibytes / 1024:.1f}" for cluster in clusters)],
+                ["of that, without pages of files (MiB)", "",
+                 *(f"{cluster.idle_anonymous_kibibytes / 1024:.1f}" for cluster in clusters)]]
+            for signal_number, target in [(signal.SIGKILL, "< 0.4"), (signal.SIGSTOP, "< 1.2")]:
+                what = f"{signal_number.name} of the leader to the next write (s): median of {FAILOVERS}, range"
+                others.append([what, target, *(failovers(cluster, signal_number) for cluster in clusters)])
         finally:
             for cluster in clusters:
                 cluster.end()
-        single(directory, fsync, trip)
-        for kind, milliseconds in cold_starts(directory):
-            print(f"Cold start to the first durable write, {kind}: {milliseconds:.0f} ms")
+        starts = [cold_starts(type(cluster), directory) for cluster in clusters]
+        for place, (kind, target) in enumerate([("empty", "< 100"), ("50,000 writes and kill -9 before", "< 300")]):
+            what = f"exec to the first durable write, {kind} (ms)"
+            others.append([what, target, *(f"{times[place]:.0f}" for times in starts)])
+        others.append(single(directory, fsync, trip) + [""] * (len(clusters) - 1))
+        print()
+        table(["what", "target", *(cluster.name for cluster in clusters)], others)
+    print_circumstances("\nEnd")
 
 
 def single(directory, fsync, trip):
     port = free_ports(1)[0]
-    server = Server("raftoral", [OURS, "--address", f"127.0.0.1:{port}", "--data-dir", os.path.join(directory, "single"),
-                                 "--bootstrap", "--log-level", "error"], stdout=subprocess.DEVNULL)
+    server = Server("raftoral", single_node("raftoral", os.path.join(directory, "single"), port),
+                    stdout=subprocess.DEVNULL)
     try:
         url, put = f"http://127.0.0.1:{port}{Raftoral.put_path}", body(Raftoral.put_body)
         time.sleep(2)
         load = Load(url, 1, 1, seconds=SECONDS, data=put)
         floor = fsync + trip
-        print(f"One node, -c 1 -m 1: p50 {load.percentile(0.5)} µs; the machine's fdatasync {fsync:.0f} µs + round trip "
-              f"{trip:.0f} µs = {floor:.0f} µs; ratio {load.percentile(0.5) / floor:.2f}")
+        return [f"one node, -c 1 -m 1: p50 ÷ (fdatasync {fsync:.0f} µs + round trip {trip:.0f} µs)", "≤ 1.5",
+                f"{load.percentile(0.5) / floor:.2f}"]
     finally:
         server.end()
 
@@ -305,23 +328,21 @@ def report(clusters, follower, stale):
         return max(loads, key=lambda load: load.rate)
 
     rows = []
+
+    def add(work, name, load, own=None):
+        ratios = [f"{own.rate / load.rate:.2f}", f"{load.cpu / own.cpu:.2f}"] if own else ["", ""]
+        rows.append([work, name, f"{load.rate:,.0f}", load.percentile(0.5), load.percentile(0.99), f"{load.cpu:.2f}", *ratios])
+
     for setting in SETTINGS:
         for cluster in clusters:
             load, own = best(cluster.puts[setting]), best(ours.puts[setting])
-            rows.append([f"writes -c {setting[0]} -m {setting[1]}", cluster.name, f"{load.rate:,.0f}",
-                         load.percentile(0.5), load.percentile(0.99), f"{load.cpu:.2f}", f"{own.rate / load.rate:.2f}"])
+            add(f"writes -c {setting[0]} -m {setting[1]}", cluster.name, load, own)
     for cluster in clusters:
-        load = best(cluster.gets)
-        rows.append(["linearizable reads -c 8 -m 16", cluster.name, f"{load.rate:,.0f}", load.percentile(0.5),
-                     load.percentile(0.99), "", f"{best(ours.gets).rate / load.rate:.2f}"])
-    rows.append(["writes through a follower -c 32 -m 32", ours.name, f"{follower.rate:,.0f}", follower.percentile(0.5),
-                 follower.percentile(0.99), "", ""])
-    rows.append(["stale reads -c 8 -m 16", ours.name, f"{stale.rate:,.0f}", stale.percentile(0.5),
-                 stale.percentile(0.99), "", ""])
+        add("linearizable reads -c 8 -m 16", cluster.name, best(cluster.gets), best(ours.gets))
+    add("writes through a follower -c 32 -m 32", ours.name, follower)
+    add("stale reads -c 8 -m 16", ours.name, stale)
     print("\nThree nodes, keys of 16 bytes, values of 256; the best of the rounds; CPU seconds of all nodes per 100,000")
-    table(["work", "cluster", "requests/s", "p50 µs", "p99 µs", "CPU s", "ours ÷ it"], rows)
-    print("\nResident memory of the largest node before any load: "
-          + ", ".join(f"{cluster.name} {cluster.idle_kibibytes / 1024:.1f} MiB" for cluster in clusters))
+    table(["work", "cluster", "requests/s", "p50 µs", "p99 µs", "CPU s", "ours ÷ it", "its CPU ÷ ours"], rows)
 
 
 main()

@@ -57,8 +57,16 @@ class Server:
 
     @property
     def resident_kibibytes(self):
+        return self._memory("VmRSS")
+
+    @property
+    def anonymous_kibibytes(self):
+        """Without the pages of the program's files, which processes share."""
+        return self._memory("RssAnon")
+
+    def _memory(self, kind):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+        return int(re.search(kind + r":\s+(\d+)", status)[1])
 
     def end(self):
         if self.process.poll() is None:
@@ -138,6 +146,14 @@ def table(header, rows):
         print("| " + " | ".join(cells) + " |")
         if place == 0:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def print_circumstances(what):
+    """Date, machine and load: a rate without them says little."""
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    print(f"{what}, {time.strftime('%Y-%m-%d %H:%M')} UTC, {os.cpu_count()} × {model[1] if model else os.uname().machine}, "
+          f"load average {load}", flush=True)
 
 
 def wait_until(what, condition, within=60):

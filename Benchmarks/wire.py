@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 
-from measure import ROOT, Load, Server, body, field, frame, instructions_per_request, table, wait_until
+from measure import (
+    ROOT, Load, Server, body, field, frame, instructions_per_request, print_circumstances, table, wait_until)
 
 SECONDS = int(os.environ.get("RAFTORAL_BENCH_SECONDS", "4"))
 ROUNDS = int(os.environ.get("RAFTORAL_BENCH_ROUNDS", "2"))
@@ -22,8 +23,8 @@ MESSAGE = field(1, b"a/text") + field(2, b"0123456789abcdef")
 
 
 class Peer:
-    def __init__(self, name, command, path, is_grpc=True):
-        self.name, self.command, self.path, self.is_grpc = name, command, path, is_grpc
+    def __init__(self, name, command, path, is_grpc=True, posts=True):
+        self.name, self.command, self.path, self.is_grpc, self.posts = name, command, path, is_grpc, posts
         self.results = {setting: [] for setting in SETTINGS}
         self.resident = 0
 
@@ -39,7 +40,7 @@ class Peer:
         server = self.start()
         try:
             url = f"http://127.0.0.1:{server.port}{self.path}"
-            kind = {"data": data, "grpc": True} if self.is_grpc else {"grpc": False}
+            kind = {"data": data, "grpc": True} if self.posts else {"grpc": False}
             Load(url, 1, 1, requests=100, cores=CLIENT_CORE, **kind)
             before = server.cpu_seconds
             load = Load(url, *setting, seconds=SECONDS, cores=CLIENT_CORE, **kind)
@@ -61,7 +62,9 @@ def peers(directory):
         with open(os.path.join(directory, "tiny"), "wb") as file:
             file.write(MESSAGE)
         command = ["nghttpd", "--no-tls", "-d", directory, "-a", "127.0.0.1", "18443"]
-        found.append(Peer("nghttpd, static file", command, "/tiny", is_grpc=False))
+        found.append(Peer("nghttpd, static file", command, "/tiny", is_grpc=False, posts=False))
+        # What the client sends costs as much as the answer: the same request as ours, and the file as the answer.
+        found.append(Peer("nghttpd, file after our POST", command, "/tiny", is_grpc=False))
     if CPP.exists():
         found.append(Peer("grpc C++", [CPP], "/bench.Echo/Unary"))
     if SWIFT.exists():
@@ -87,9 +90,10 @@ def unary(directory):
             load, own = peer.best(setting), ours.best(setting)
             rows.append([
                 f"-c {setting[0]} -m {setting[1]}", peer.name, f"{load.rate:,.0f}", f"{load.cpu:.2f}",
-                load.percentile(0.5), load.percentile(0.99), f"{peer.resident / 1024:.0f}", f"{own.rate / load.rate:.2f}"])
+                load.percentile(0.5), load.percentile(0.99), f"{peer.resident / 1024:.0f}", f"{own.rate / load.rate:.2f}",
+                f"{load.cpu / own.cpu:.2f}"])
     print(f"\nUnary echo of {len(MESSAGE)} bytes, the best of {ROUNDS} rounds of {SECONDS} s")
-    table(["setting", "server", "requests/s", "CPU µs", "p50 µs", "p99 µs", "MiB", "ours ÷ it"], rows)
+    table(["setting", "server", "requests/s", "CPU µs", "p50 µs", "p99 µs", "MiB", "ours ÷ it", "its CPU ÷ ours"], rows)
 
 
 def stream():
@@ -119,7 +123,9 @@ def instructions():
     print(f"Instructions per request, -c 10 -m 10: {instructions_per_request(OURS, drive):,.0f}")
 
 
+print_circumstances("Begin")
 with tempfile.TemporaryDirectory() as directory:
     unary(directory)
 stream()
 instructions()
+print_circumstances("\nEnd")

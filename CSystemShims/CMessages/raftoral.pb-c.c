@@ -2077,6 +2077,276 @@ void   raftoral__transfer_leader_response__free_unpacked
   assert(message->base.descriptor == &raftoral__transfer_leader_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   raftoral__begin_backup_request__init
+                     (Raftoral__BeginBackupRequest         *message)
+{
+  static const Raftoral__BeginBackupRequest init_value = RAFTORAL__BEGIN_BACKUP_REQUEST__INIT;
+  *message = init_value;
+}
+size_t raftoral__begin_backup_request__get_packed_size
+                     (const Raftoral__BeginBackupRequest *message)
+{
+  assert(message->base.descriptor == &raftoral__begin_backup_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__begin_backup_request__pack
+                     (const Raftoral__BeginBackupRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__begin_backup_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__begin_backup_request__pack_to_buffer
+                     (const Raftoral__BeginBackupRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__begin_backup_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__BeginBackupRequest *
+       raftoral__begin_backup_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__BeginBackupRequest *)
+     protobuf_c_message_unpack (&raftoral__begin_backup_request__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__begin_backup_request__free_unpacked
+                     (Raftoral__BeginBackupRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__begin_backup_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   raftoral__begin_backup_response__init
+                     (Raftoral__BeginBackupResponse         *message)
+{
+  static const Raftoral__BeginBackupResponse init_value = RAFTORAL__BEGIN_BACKUP_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t raftoral__begin_backup_response__get_packed_size
+                     (const Raftoral__BeginBackupResponse *message)
+{
+  assert(message->base.descriptor == &raftoral__begin_backup_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__begin_backup_response__pack
+                     (const Raftoral__BeginBackupResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__begin_backup_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__begin_backup_response__pack_to_buffer
+                     (const Raftoral__BeginBackupResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__begin_backup_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__BeginBackupResponse *
+       raftoral__begin_backup_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__BeginBackupResponse *)
+     protobuf_c_message_unpack (&raftoral__begin_backup_response__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__begin_backup_response__free_unpacked
+                     (Raftoral__BeginBackupResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__begin_backup_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   raftoral__read_backup_request__init
+                     (Raftoral__ReadBackupRequest         *message)
+{
+  static const Raftoral__ReadBackupRequest init_value = RAFTORAL__READ_BACKUP_REQUEST__INIT;
+  *message = init_value;
+}
+size_t raftoral__read_backup_request__get_packed_size
+                     (const Raftoral__ReadBackupRequest *message)
+{
+  assert(message->base.descriptor == &raftoral__read_backup_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__read_backup_request__pack
+                     (const Raftoral__ReadBackupRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__read_backup_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__read_backup_request__pack_to_buffer
+                     (const Raftoral__ReadBackupRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__read_backup_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__ReadBackupRequest *
+       raftoral__read_backup_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__ReadBackupRequest *)
+     protobuf_c_message_unpack (&raftoral__read_backup_request__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__read_backup_request__free_unpacked
+                     (Raftoral__ReadBackupRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__read_backup_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   raftoral__read_backup_response__init
+                     (Raftoral__ReadBackupResponse         *message)
+{
+  static const Raftoral__ReadBackupResponse init_value = RAFTORAL__READ_BACKUP_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t raftoral__read_backup_response__get_packed_size
+                     (const Raftoral__ReadBackupResponse *message)
+{
+  assert(message->base.descriptor == &raftoral__read_backup_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__read_backup_response__pack
+                     (const Raftoral__ReadBackupResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__read_backup_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__read_backup_response__pack_to_buffer
+                     (const Raftoral__ReadBackupResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__read_backup_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__ReadBackupResponse *
+       raftoral__read_backup_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__ReadBackupResponse *)
+     protobuf_c_message_unpack (&raftoral__read_backup_response__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__read_backup_response__free_unpacked
+                     (Raftoral__ReadBackupResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__read_backup_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   raftoral__end_backup_request__init
+                     (Raftoral__EndBackupRequest         *message)
+{
+  static const Raftoral__EndBackupRequest init_value = RAFTORAL__END_BACKUP_REQUEST__INIT;
+  *message = init_value;
+}
+size_t raftoral__end_backup_request__get_packed_size
+                     (const Raftoral__EndBackupRequest *message)
+{
+  assert(message->base.descriptor == &raftoral__end_backup_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__end_backup_request__pack
+                     (const Raftoral__EndBackupRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__end_backup_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__end_backup_request__pack_to_buffer
+                     (const Raftoral__EndBackupRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__end_backup_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__EndBackupRequest *
+       raftoral__end_backup_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__EndBackupRequest *)
+     protobuf_c_message_unpack (&raftoral__end_backup_request__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__end_backup_request__free_unpacked
+                     (Raftoral__EndBackupRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__end_backup_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   raftoral__end_backup_response__init
+                     (Raftoral__EndBackupResponse         *message)
+{
+  static const Raftoral__EndBackupResponse init_value = RAFTORAL__END_BACKUP_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t raftoral__end_backup_response__get_packed_size
+                     (const Raftoral__EndBackupResponse *message)
+{
+  assert(message->base.descriptor == &raftoral__end_backup_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__end_backup_response__pack
+                     (const Raftoral__EndBackupResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__end_backup_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__end_backup_response__pack_to_buffer
+                     (const Raftoral__EndBackupResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__end_backup_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__EndBackupResponse *
+       raftoral__end_backup_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__EndBackupResponse *)
+     protobuf_c_message_unpack (&raftoral__end_backup_response__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__end_backup_response__free_unpacked
+                     (Raftoral__EndBackupResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__end_backup_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor raftoral__raft_message__field_descriptors[8] =
 {
   {
@@ -5591,6 +5861,272 @@ const ProtobufCMessageDescriptor raftoral__transfer_leader_response__descriptor 
   (ProtobufCMessageInit) raftoral__transfer_leader_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+#define raftoral__begin_backup_request__field_descriptors NULL
+#define raftoral__begin_backup_request__field_indices_by_name NULL
+#define raftoral__begin_backup_request__number_ranges NULL
+const ProtobufCMessageDescriptor raftoral__begin_backup_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.BeginBackupRequest",
+  "BeginBackupRequest",
+  "Raftoral__BeginBackupRequest",
+  "raftoral",
+  sizeof(Raftoral__BeginBackupRequest),
+  0,
+  raftoral__begin_backup_request__field_descriptors,
+  raftoral__begin_backup_request__field_indices_by_name,
+  0,  raftoral__begin_backup_request__number_ranges,
+  (ProtobufCMessageInit) raftoral__begin_backup_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor raftoral__begin_backup_response__field_descriptors[5] =
+{
+  {
+    "backup_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__BeginBackupResponse, backup_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "byte_count",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__BeginBackupResponse, byte_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checksum",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__BeginBackupResponse, checksum),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "applied_index",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__BeginBackupResponse, applied_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "node_id",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__BeginBackupResponse, node_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned raftoral__begin_backup_response__field_indices_by_name[] = {
+  3,   /* field[3] = applied_index */
+  0,   /* field[0] = backup_id */
+  1,   /* field[1] = byte_count */
+  2,   /* field[2] = checksum */
+  4,   /* field[4] = node_id */
+};
+static const ProtobufCIntRange raftoral__begin_backup_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor raftoral__begin_backup_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.BeginBackupResponse",
+  "BeginBackupResponse",
+  "Raftoral__BeginBackupResponse",
+  "raftoral",
+  sizeof(Raftoral__BeginBackupResponse),
+  5,
+  raftoral__begin_backup_response__field_descriptors,
+  raftoral__begin_backup_response__field_indices_by_name,
+  1,  raftoral__begin_backup_response__number_ranges,
+  (ProtobufCMessageInit) raftoral__begin_backup_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor raftoral__read_backup_request__field_descriptors[2] =
+{
+  {
+    "backup_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadBackupRequest, backup_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadBackupRequest, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned raftoral__read_backup_request__field_indices_by_name[] = {
+  0,   /* field[0] = backup_id */
+  1,   /* field[1] = offset */
+};
+static const ProtobufCIntRange raftoral__read_backup_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor raftoral__read_backup_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.ReadBackupRequest",
+  "ReadBackupRequest",
+  "Raftoral__ReadBackupRequest",
+  "raftoral",
+  sizeof(Raftoral__ReadBackupRequest),
+  2,
+  raftoral__read_backup_request__field_descriptors,
+  raftoral__read_backup_request__field_indices_by_name,
+  1,  raftoral__read_backup_request__number_ranges,
+  (ProtobufCMessageInit) raftoral__read_backup_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor raftoral__read_backup_response__field_descriptors[2] =
+{
+  {
+    "data",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadBackupResponse, data),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checksum",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadBackupResponse, checksum),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned raftoral__read_backup_response__field_indices_by_name[] = {
+  1,   /* field[1] = checksum */
+  0,   /* field[0] = data */
+};
+static const ProtobufCIntRange raftoral__read_backup_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor raftoral__read_backup_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.ReadBackupResponse",
+  "ReadBackupResponse",
+  "Raftoral__ReadBackupResponse",
+  "raftoral",
+  sizeof(Raftoral__ReadBackupResponse),
+  2,
+  raftoral__read_backup_response__field_descriptors,
+  raftoral__read_backup_response__field_indices_by_name,
+  1,  raftoral__read_backup_response__number_ranges,
+  (ProtobufCMessageInit) raftoral__read_backup_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor raftoral__end_backup_request__field_descriptors[1] =
+{
+  {
+    "backup_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__EndBackupRequest, backup_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned raftoral__end_backup_request__field_indices_by_name[] = {
+  0,   /* field[0] = backup_id */
+};
+static const ProtobufCIntRange raftoral__end_backup_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor raftoral__end_backup_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.EndBackupRequest",
+  "EndBackupRequest",
+  "Raftoral__EndBackupRequest",
+  "raftoral",
+  sizeof(Raftoral__EndBackupRequest),
+  1,
+  raftoral__end_backup_request__field_descriptors,
+  raftoral__end_backup_request__field_indices_by_name,
+  1,  raftoral__end_backup_request__number_ranges,
+  (ProtobufCMessageInit) raftoral__end_backup_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define raftoral__end_backup_response__field_descriptors NULL
+#define raftoral__end_backup_response__field_indices_by_name NULL
+#define raftoral__end_backup_response__number_ranges NULL
+const ProtobufCMessageDescriptor raftoral__end_backup_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.EndBackupResponse",
+  "EndBackupResponse",
+  "Raftoral__EndBackupResponse",
+  "raftoral",
+  sizeof(Raftoral__EndBackupResponse),
+  0,
+  raftoral__end_backup_response__field_descriptors,
+  raftoral__end_backup_response__field_indices_by_name,
+  0,  raftoral__end_backup_response__number_ranges,
+  (ProtobufCMessageInit) raftoral__end_backup_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCEnumValue raftoral__raft_role__enum_values_by_number[4] =
 {
   { "FOLLOWER", "RAFTORAL__RAFT_ROLE__FOLLOWER", 0 },
@@ -5898,15 +6434,21 @@ void raftoral__variable_service__init (Raftoral__VariableService_Service *servic
                                      &raftoral__variable_service__descriptor,
                                      (ProtobufCServiceDestroy) destroy);
 }
-static const ProtobufCMethodDescriptor raftoral__cluster_service__method_descriptors[4] =
+static const ProtobufCMethodDescriptor raftoral__cluster_service__method_descriptors[7] =
 {
   { "Join", &raftoral__join_request__descriptor, &raftoral__join_response__descriptor },
   { "Status", &raftoral__cluster_status_request__descriptor, &raftoral__cluster_status_response__descriptor },
   { "Remove", &raftoral__remove_request__descriptor, &raftoral__remove_response__descriptor },
   { "TransferLeader", &raftoral__transfer_leader_request__descriptor, &raftoral__transfer_leader_response__descriptor },
+  { "BeginBackup", &raftoral__begin_backup_request__descriptor, &raftoral__begin_backup_response__descriptor },
+  { "ReadBackup", &raftoral__read_backup_request__descriptor, &raftoral__read_backup_response__descriptor },
+  { "EndBackup", &raftoral__end_backup_request__descriptor, &raftoral__end_backup_response__descriptor },
 };
 const unsigned raftoral__cluster_service__method_indices_by_name[] = {
+  4,        /* BeginBackup */
+  6,        /* EndBackup */
   0,        /* Join */
+  5,        /* ReadBackup */
   2,        /* Remove */
   1,        /* Status */
   3         /* TransferLeader */
@@ -5918,7 +6460,7 @@ const ProtobufCServiceDescriptor raftoral__cluster_service__descriptor =
   "ClusterService",
   "Raftoral__ClusterService",
   "raftoral",
-  4,
+  7,
   raftoral__cluster_service__method_descriptors,
   raftoral__cluster_service__method_indices_by_name
 };
@@ -5953,6 +6495,30 @@ void raftoral__cluster_service__transfer_leader(ProtobufCService *service,
 {
   assert(service->descriptor == &raftoral__cluster_service__descriptor);
   service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void raftoral__cluster_service__begin_backup(ProtobufCService *service,
+                                             const Raftoral__BeginBackupRequest *input,
+                                             Raftoral__BeginBackupResponse_Closure closure,
+                                             void *closure_data)
+{
+  assert(service->descriptor == &raftoral__cluster_service__descriptor);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void raftoral__cluster_service__read_backup(ProtobufCService *service,
+                                            const Raftoral__ReadBackupRequest *input,
+                                            Raftoral__ReadBackupResponse_Closure closure,
+                                            void *closure_data)
+{
+  assert(service->descriptor == &raftoral__cluster_service__descriptor);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void raftoral__cluster_service__end_backup(ProtobufCService *service,
+                                           const Raftoral__EndBackupRequest *input,
+                                           Raftoral__EndBackupResponse_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &raftoral__cluster_service__descriptor);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void raftoral__cluster_service__init (Raftoral__ClusterService_Service *service,
                                       Raftoral__ClusterService_ServiceDestroy destroy)

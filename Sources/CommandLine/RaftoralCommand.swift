@@ -22,6 +22,7 @@ struct RaftoralCommand: ParsableCommand {
         version: Version.text,
         subcommands: [
             ServeCommand.self, WorkflowCommand.self, VariableCommand.self, ClusterCommand.self, LogCommand.self,
+            BackupCommand.self, RestoreCommand.self,
         ],
         defaultSubcommand: ServeCommand.self)
 }

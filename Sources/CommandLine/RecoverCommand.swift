@@ -19,26 +19,8 @@ extension ClusterCommand {
         @Flag(help: "Do not ask.") var yes = false
 
         func run() throws {
-            let loop = try EventLoop()
-            let outcome = Outcome()
-            let work = LoopBound((loop: loop, outcome: outcome), to: loop)
-            loop.start {
-                let (loop, outcome) = work.value
-                do throws(NodeError) {
-                    outcome.failure = try await recover(loop)
-                } catch {
-                    outcome.failure = "\(error)"
-                }
-                loop.stop()
-            }
-            loop.run()
-            loop.close()
-            guard let failure = outcome.failure else { return }
-            Console.error("✗ \(failure)")
-            throw ExitCode(1)
+            try OfflineCommand.run { loop throws(NodeError) in try await recover(loop) }
         }
-
-        private final class Outcome { var failure: String? }
 
         /// Gives why nothing was done, if so.
         private func recover(_ loop: EventLoop) async throws(NodeError) -> String? {

@@ -35,7 +35,7 @@ public final class ClusterRecovery {
     public let report: Report
     private let dataDirectory: DataDirectory
     private let identity: NodeIdentity
-    private let recovered: [Recovered]
+    private let recovered: [AppliedLog]
     private let directory: DirectoryMachine
     private let limits: Limits
 
@@ -78,20 +78,9 @@ public final class ClusterRecovery {
         address: HostPort, disk: any Disk, work: any Work, randomSeed: UInt64
     ) async throws(NodeError) -> NodeIdentity {
         var random = SeededRandom(seed: randomSeed)
-        let old = directory.state
-        let id = NodeID(max(old.highestNodeID, identity.nodeID).rawValue + 1)
-        guard id <= DirectoryMachine.highestAssignableID else {
+        guard let (new, state) = NewCluster.successor(of: directory.state, address: address, &random) else {
             throw .cannotRecover(directory: report.directory, reason: "all node ids are spent")
         }
-        let new = NodeIdentity(
-            clusterID: makeClusterID(&random), nodeID: id, incarnation: 0, advertisedAddress: address.description,
-            groups: identity.groups)
-        // Ids of the old cluster stay spent: by them the state remembers who proposed what.
-        let state = DirectoryState(
-            clusterID: new.clusterID, highestNodeID: id,
-            members: [DirectoryMember(nodeID: id, address: address.description)], groupIDs: old.groupIDs,
-            removedNodeIDs: Set(old.removedNodeIDs + old.members.map(\.nodeID)).sorted(),
-            protocolLevel: old.protocolLevel)
         let cluster = NewCluster(
             identity: new,
             groups: recovered.map { group in
@@ -113,101 +102,22 @@ public final class ClusterRecovery {
     private static func recover(
         _ identity: NodeIdentity, _ dataDirectory: DataDirectory, _ directory: DirectoryMachine, disk: any Disk,
         limits: Limits
-    ) throws(NodeError) -> [Recovered] {
+    ) throws(NodeError) -> [AppliedLog] {
         let logs = try onStorage { () throws(StorageError) in
             try DurableLog.read(directory: dataDirectory.logPath, disk: disk)
         }
-        var found: [Recovered] = []
+        var found: [AppliedLog] = []
         for group in identity.groups.sorted() {
             let snapshot = try onStorage { () throws(StorageError) in
                 try SnapshotStore.newest(of: group, in: dataDirectory.snapshotsPath, disk: disk)
             }
             let machine: any ReplicatedMachine =
                 group == .directory ? directory : WorkflowGroupMachine(group: group, limits: limits.workflow)
-            var recovered = Recovered(group: group, node: identity.nodeID, machine: machine)
+            var recovered = AppliedLog(group: group, node: identity.nodeID, machine: machine)
             try recovered.take(snapshot)
             try recovered.apply(logs[group] ?? RecoveredGroup(), limits.raft)
             found.append(recovered)
         }
         return found
     }
-}
-
-/// A group with all of its log applied.
-private struct Recovered {
-    let group: GroupID
-    private let node: NodeID
-    let machine: any ReplicatedMachine
-    var digest: UInt64 = 0
-    var last = LogPoint()
-    var hardState = HardState()
-    var configuration = ConfState()
-
-    init(group: GroupID, node: NodeID, machine: any ReplicatedMachine) {
-        self.group = group
-        self.node = node
-        self.machine = machine
-    }
-
-    mutating func take(_ snapshot: Snapshot?) throws(NodeError) {
-        guard let snapshot else { return }
-        do throws(MalformedBytes) {
-            let content = try GroupSnapshot(decoding: snapshot.data)
-            try machine.restore(content.machine)
-            digest = content.digest
-        } catch {
-            throw .cannotRestore(group: group, reason: "the snapshot: expected \(error.expected)")
-        }
-        last = LogPoint(index: snapshot.metadata.index, term: snapshot.metadata.term)
-        configuration = snapshot.metadata.confState
-    }
-
-    /// As when the node ran, but that all entries count.
-    mutating func apply(_ log: RecoveredGroup, _ limits: RaftLimits) throws(NodeError) {
-        hardState = log.hardState
-        guard log.start.index <= last.index else {
-            throw .cannotRestore(
-                group: group, reason: "the log begins after \(log.start.index), the newest snapshot is at \(last.index)"
-            )
-        }
-        // A snapshot that came from elsewhere takes the place of entries that do not lead to it.
-        let snapshot = last
-        let atSnapshot = log.entries.first { $0.index == snapshot.index }?.term
-        guard log.start == snapshot || atSnapshot == snapshot.term else { return }
-        let core = try core(limits)
-        for entry in log.entries where entry.index > snapshot.index {
-            apply(entry)
-            if entry.kind != .normal, let change = try? ConfChange(decoding: entry.data) {
-                configuration = core.applyConfChange(change)
-            }
-            last = LogPoint(index: entry.index, term: entry.term)
-            digest = AppliedDigest.extend(digest, with: entry)
-        }
-    }
-
-    /// Knows what changes make of a configuration.
-    private func core(_ limits: RaftLimits) throws(NodeError) -> RawNode {
-        let storage = MemoryStorage()
-        let metadata = SnapshotMetadata(index: last.index, term: last.term, confState: configuration)
-        do {
-            if last.index > 0 { try storage.applySnapshot(Snapshot(metadata: metadata, data: [])) }
-            let configuration = RaftConfiguration(
-                id: node, applied: last.index, limits: limits, random: SeededRandom(seed: 0))
-            return try RawNode(configuration, storage: storage)
-        } catch {
-            throw .cannotRestore(group: group, reason: "\(error)")
-        }
-    }
-
-    private mutating func apply(_ entry: Entry) {
-        guard entry.kind == .normal, !entry.data.isEmpty, let envelope = try? ProposalEnvelope(decoding: entry.data)
-        else { return }
-        let place = AppliedEntry(
-            group: group, index: entry.index, timeMilliseconds: envelope.timeMilliseconds, origin: envelope.origin)
-        _ = machine.apply(envelope.payload, place)
-    }
-}
-
-private func onStorage<Value>(_ body: () throws(StorageError) -> Value) throws(NodeError) -> Value {
-    do { return try body() } catch { throw .storage(error) }
 }

@@ -84,6 +84,19 @@ extension Node {
         try await local { VariableService(node: self, group: $0).delete($1, request) }
     }
 
+    /// Makes a backup of everything that was acknowledged before this call.
+    public func beginBackup() async throws(GRPCStatus) -> BeginBackupResponse {
+        try await local { backups.begin($1) }
+    }
+
+    public func readBackup(_ request: ReadBackupRequest) async throws(GRPCStatus) -> ReadBackupResponse {
+        try await local { backups.read($1, request) }
+    }
+
+    public func endBackup(_ request: EndBackupRequest) async throws(GRPCStatus) -> EndBackupResponse {
+        try await local { backups.end($1, request) }
+    }
+
     // MARK: -
 
     private func local<Response: WireMessage>(

@@ -17,6 +17,25 @@ struct NewCluster {
     var identity: NodeIdentity
     var groups: [Group]
 
+    /// Who the one node is, and the directory of its cluster. Nil when all node ids are spent.
+    ///
+    /// Ids of the old cluster stay spent: by them the state remembers who proposed what.
+    static func successor(
+        of old: DirectoryState, address: HostPort, _ random: inout SeededRandom
+    ) -> (NodeIdentity, DirectoryState)? {
+        let spent = Set(old.removedNodeIDs + old.members.map(\.nodeID)).sorted()
+        let id = NodeID(max(old.highestNodeID, spent.last ?? .none).rawValue + 1)
+        guard id <= DirectoryMachine.highestAssignableID else { return nil }
+        let identity = NodeIdentity(
+            clusterID: makeClusterID(&random), nodeID: id, incarnation: 0, advertisedAddress: address.description,
+            groups: old.groupIDs.sorted())
+        let directory = DirectoryState(
+            clusterID: identity.clusterID, highestNodeID: id,
+            members: [DirectoryMember(nodeID: id, address: address.description)], groupIDs: old.groupIDs,
+            removedNodeIDs: spent, protocolLevel: old.protocolLevel)
+        return (identity, directory)
+    }
+
     /// Writes the groups' logs and snapshots, durably, into what is empty.
     func write(
         to data: DataDirectory.NextData, disk: any Disk, work: any Work, limits: LogLimits

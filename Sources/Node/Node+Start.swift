@@ -407,6 +407,7 @@ private final class NodeStarter {
     ) async throws(NodeError) -> Node {
         var identity = identity
         do {
+            try dataDirectory.dropBackups()
             identity.incarnation = try dataDirectory.beginIncarnation() ?? identity.incarnation
         } catch {
             throw .storage(error)

@@ -58,6 +58,7 @@ public final class Node {
     private var noSnapshotsBefore: Nanoseconds = 0
     let metrics: NodeMetrics
     private(set) lazy var readiness = Readiness(node: self)
+    private(set) lazy var backups = BackupDesk(node: self)
     private(set) lazy var health = HealthService(node: self)
     var disk = DiskWatch()
     var random: SeededRandom
@@ -374,6 +375,7 @@ public final class Node {
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }
         }
         resultWaiters.failAll()
+        backups.close()
         links.close()
         listener.close()
         server.drain(grace: 0) {}

@@ -20,6 +20,8 @@ public enum NodeError: Error, Sendable {
     case cannotRepair(reason: String)
     /// The data directory holds nothing that a cluster could go on from. Nothing was changed.
     case cannotRecover(directory: String, reason: String)
+    /// Nothing was made of a backup.
+    case cannotUseBackup(file: String, reason: String)
     case invalidLimits(LimitViolation)
     case invalidAddress(String)
     case removed(NodeID)
@@ -110,6 +112,11 @@ extension NodeError: CustomStringConvertible {
             Cannot make a cluster out of \(directory): \(reason). Nothing was changed.
               • Give the data directory of a node that was a member of the cluster.
               • With no such node left, restore a backup: raftoral restore --help
+            """
+        case .cannotUseBackup(let file, let reason):
+            """
+            Cannot restore \(file): \(reason).
+              • Give a file that 'raftoral backup' has made and nobody has changed since, and an empty --data-dir.
             """
         case .invalidLimits(let violation): violation.description
         case .invalidAddress(let text):

@@ -111,6 +111,14 @@ public struct WireLimits: Sendable {
 }
 
 public struct NodeLimits: Sendable {
+    /// One piece of a backup that a client reads.
+    public var backupPieceByteCount = 1 << 20
+    /// How fast a node hands out a backup, so that its other work has the disk and the network.
+    public var backupBytesPerSecondMax: UInt64 = 64 << 20
+    /// A backup that nobody reads from for this long is dropped. A node has one at a time.
+    public var backupIdleMilliseconds: UInt64 = 60_000
+    /// Rows that are written to a backup at once.
+    public var backupBatchRowCount = 10_000
     /// Commands of this node that are proposed and not yet applied.
     public var pendingProposalCountMax = 65_536
     public var pendingProposalByteCountMax = 128 << 20
@@ -355,6 +363,11 @@ extension Limits {
         try check(
             node.peerQueueByteCountMax + wire.messageByteCountMax <= wire.streamOutputByteCountMax,
             "node.peerQueueByteCountMax + wire.messageByteCountMax ≤ wire.streamOutputByteCountMax")
+        try check(
+            node.backupPieceByteCount > 0 && node.backupPieceByteCount + (64 << 10) <= wire.messageByteCountMax,
+            "0 < node.backupPieceByteCount + 64 KiB ≤ wire.messageByteCountMax")
+        try check(node.backupBytesPerSecondMax > 0, "node.backupBytesPerSecondMax > 0")
+        try check(node.backupBatchRowCount > 0, "node.backupBatchRowCount > 0")
         // Room for what is around a command: identifiers, and the message of the entry that carries it.
         let around = 64 << 10
         try check(

@@ -349,7 +349,8 @@ final class Simulation {
             }
         case .cannotRestore, .foreignCluster, .nodeIDExists, .invalidLimits, .invalidAddress:
             checker.fail("a node starts after a crash", "\(member.host): \(error.summary)")
-        case .protocolTooOld, .noPeersFound, .joinRefused, .cannotRepair, .cannotRecover, .cannotBind, .cannotBindAdmin,
+        case .protocolTooOld, .noPeersFound, .joinRefused, .cannotRepair, .cannotRecover, .cannotUseBackup, .cannotBind,
+            .cannotBindAdmin,
             .cannotSecure, .nothingToDo, .removed, .stopped:
             break
         }

@@ -19,12 +19,15 @@ public final class DataDirectory {
     public var logPath: String { filePath(path, Self.dataName("log", generation)) }
     public var snapshotsPath: String { filePath(path, Self.dataName("snapshots", generation)) }
 
+    /// Backups while they are made and handed out.
+    public var backupPath: String { filePath(path, "backup") }
+
     static let lockName = "lock"
     /// The directories that hold what a node can fetch again.
     private static let dataNames = ["log", "snapshots", "state"]
     /// What a directory may hold that no node has made its own yet, a crash on the way there included.
     private static let namesBeforeIdentity: Set<String> = [
-        lockName, IdentityFile.temporaryName, JoinTokenFile.name, JoinTokenFile.temporaryName, "lost+found",
+        lockName, IdentityFile.temporaryName, JoinTokenFile.name, JoinTokenFile.temporaryName, "lost+found", "backup",
     ]
 
     /// Creates the directory when it is missing, locks it, and reads the identity in it. Blocks.
@@ -177,6 +180,33 @@ public final class DataDirectory {
                 try removeFiles(in: filePath(path, Self.dataName(name, generation)))
             }
         }
+    }
+
+    /// Removes what an earlier life has left of backups. Blocks.
+    public func dropBackups() throws(StorageError) {
+        try onDisk { () throws(DiskError) in try removeFiles(in: backupPath) }
+    }
+
+    /// A copy of `file` in this directory, to be dropped with `dropBackups`. Blocks.
+    public func copyBackup(_ file: String) throws(StorageError) -> String {
+        try dropBackups()
+        let path = filePath(backupPath, "restored.sqlite")
+        try onDisk { () throws(DiskError) in
+            try disk.createDirectory(backupPath)
+            let source = try disk.open(file, .readOnly)
+            defer { source.close() }
+            let copy = try disk.open(path, .createNew)
+            defer { copy.close() }
+            let byteCount = try source.byteCount
+            var offset: UInt64 = 0
+            while offset < byteCount {
+                var piece = [UInt8](repeating: 0, count: Int(min(1 << 20, byteCount - offset)))
+                try source.readAll(into: &piece, at: offset, path: file)
+                try copy.write(piece, at: offset)
+                offset += UInt64(piece.count)
+            }
+        }
+        return path
     }
 
     // MARK: Another set of data

@@ -81,6 +81,9 @@ final class AccessTests: XCTestCase {
         XCTAssertEqual(code(caller(status, bearer: "one")), .ok)
         XCTAssertEqual(code(caller(remove, bearer: "one")), .permissionDenied)
         XCTAssertEqual(code(caller(remove)), .unauthenticated)
+        for path in [ClusterServicePath.beginBackup, ClusterServicePath.readBackup, ClusterServicePath.endBackup] {
+            XCTAssertEqual(code(caller(path, bearer: "one")), .permissionDenied)
+        }
     }
 
     func testAnyone() throws {

@@ -81,6 +81,12 @@ final class BytesTests: XCTestCase {
         var limits = Limits()
         limits.raft.electionTicks = 2
         XCTAssertThrowsError(try limits.validate())
+        limits = Limits()
+        limits.node.backupPieceByteCount = limits.wire.messageByteCountMax
+        XCTAssertThrowsError(try limits.validate())
+        limits = Limits()
+        limits.node.backupBytesPerSecondMax = 0
+        XCTAssertThrowsError(try limits.validate())
     }
 
     func test_addressesAndRunIDsParse() {

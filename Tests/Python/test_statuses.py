@@ -278,7 +278,7 @@ METHODS = {
     "RaftService": ["SendMessage", "Discover"],
     "WorkflowService": ["StartWorkflow", "GetWorkflowResult", "DescribeWorkflow", "ListWorkflows"],
     "VariableService": ["Put", "Get", "CompareAndSwap", "Delete"],
-    "ClusterService": ["Join", "Status", "Remove", "TransferLeader"],
+    "ClusterService": ["Join", "Status", "Remove", "TransferLeader", "BeginBackup", "ReadBackup", "EndBackup"],
 }
 
 

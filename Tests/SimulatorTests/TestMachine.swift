@@ -55,8 +55,13 @@ final class TestMachine {
         limits.log.snapshotByteCountMax = 16 << 20
         limits.node.snapshotEntryCount = 15
         limits.node.keptEntryCount = 4
+        limits.node.backupPieceByteCount = 4 << 10
+        limits.node.backupBytesPerSecondMax = 64 << 10
+        limits.node.backupBatchRowCount = 7
         return limits
     }
+
+    var now: Nanoseconds { world.now }
 
     private var seams: Seams {
         loop.seams(
@@ -72,22 +77,38 @@ final class TestMachine {
         } catch {
             return .failure(error)
         }
-        final class Answer { var result: Result<NodeIdentity, NodeError>? }
-        let answer = Answer()
-        let bound = LoopBound((recovery: recovery, seams: seams, address: address, answer: answer), to: loop)
-        loop.start {
-            let (recovery, seams, address, answer) = bound.value
-            do throws(NodeError) {
-                answer.result = .success(
-                    try await recovery.carryOut(
-                        address: address, disk: seams.disk, work: seams.work, randomSeed: seed))
-            } catch {
-                answer.result = .failure(error)
-            }
-            recovery.close()
+        defer { recovery.close() }
+        let bound = LoopBound(recovery, to: loop)
+        return offline { seams, address throws(NodeError) in
+            try await bound.value.carryOut(address: address, disk: seams.disk, work: seams.work, randomSeed: seed)
         }
-        pass { answer.result != nil }
-        return answer.result
+    }
+
+    /// Makes a new cluster out of a backup.
+    func restore(_ file: String, seed: UInt64 = 2) -> Result<ClusterRestore.Outcome, NodeError>? {
+        let limits = Self.limits
+        return offline { seams, address throws(NodeError) in
+            try await ClusterRestore.restore(
+                file, into: "/data", address: address, disk: seams.disk, work: seams.work, randomSeed: seed,
+                limits: limits)
+        }
+    }
+
+    private func offline<Output: Sendable>(
+        _ body: @escaping @Sendable (Seams, HostPort) async throws(NodeError) -> Output
+    ) -> Result<Output, NodeError>? {
+        let ended = Answer<Output, NodeError>()
+        let bound = LoopBound((seams: seams, address: address, ended: ended), to: loop)
+        loop.start {
+            let (seams, address, ended) = bound.value
+            do throws(NodeError) {
+                ended.result = .success(try await body(seams, address))
+            } catch {
+                ended.result = .failure(error)
+            }
+        }
+        pass { ended.result != nil }
+        return ended.result
     }
 
     /// Resumes, or joins `peers`, or bootstraps when there are none; nil when nothing comes of it.
@@ -143,17 +164,16 @@ final class TestMachine {
         ask { node throws(GRPCStatus) in _ = try await node.get(GetRequest(key: key)) }
     }
 
-    private func ask(
-        _ call: @escaping @Sendable (Node) async throws(GRPCStatus) -> Void
-    ) -> Result<Void, GRPCStatus>? {
+    func ask<Output: Sendable>(
+        _ call: @escaping @Sendable (Node) async throws(GRPCStatus) -> Output
+    ) -> Result<Output, GRPCStatus>? {
         guard let node else { return nil }
-        let answer = Answer()
+        let answer = Answer<Output, GRPCStatus>()
         let bound = LoopBound((node: node, answer: answer), to: loop)
         loop.start {
             let (node, answer) = bound.value
             do throws(GRPCStatus) {
-                try await call(node)
-                answer.result = .success(())
+                answer.result = .success(try await call(node))
             } catch {
                 answer.result = .failure(error)
             }
@@ -162,7 +182,7 @@ final class TestMachine {
         return answer.result
     }
 
-    private final class Answer { var result: Result<Void, GRPCStatus>? }
+    private final class Answer<Output, Failure: Error> { var result: Result<Output, Failure>? }
 
     /// What the node has applied; nil when there is no such key.
     func value(of key: String) -> String? {
@@ -174,7 +194,7 @@ final class TestMachine {
 
     func shutDown() {
         guard let node else { return }
-        let answer = Answer()
+        let answer = Answer<Void, GRPCStatus>()
         let bound = LoopBound((node: node, answer: answer), to: loop)
         loop.start {
             await bound.value.node.shutdown()

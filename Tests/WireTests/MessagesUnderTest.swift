@@ -129,6 +129,16 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
             TransferLeaderRequest(groupID: $0.identifier(), nodeID: $0.identifier())
         },
         MessageUnderTest(TransferLeaderResponse.self) { _ in TransferLeaderResponse() },
+        MessageUnderTest(BeginBackupRequest.self) { _ in BeginBackupRequest() },
+        MessageUnderTest(BeginBackupResponse.self) {
+            BeginBackupResponse(
+                backupID: $0.number(), byteCount: $0.number(), checksum: $0.number(), appliedIndex: $0.identifier(),
+                nodeID: $0.identifier())
+        },
+        MessageUnderTest(ReadBackupRequest.self) { ReadBackupRequest(backupID: $0.number(), offset: $0.number()) },
+        MessageUnderTest(ReadBackupResponse.self) { ReadBackupResponse(data: $0.bytes(), checksum: $0.number()) },
+        MessageUnderTest(EndBackupRequest.self) { EndBackupRequest(backupID: $0.number()) },
+        MessageUnderTest(EndBackupResponse.self) { _ in EndBackupResponse() },
     ]
 
     private static let stored = [

@@ -157,6 +157,28 @@ final class MachineStreamTests: XCTestCase {
         XCTAssertEqual(outcomes.count, 13, "every outcome comes up: \(outcomes.sorted())")
     }
 
+    func test_aMachineFromItsContentIsTheSame() throws {
+        for seed in UInt64(201)...208 {
+            var stream = CommandStream(seed: seed)
+            let machine = WorkflowMachine(group: 1, limits: limits)
+            for step in UInt64(1)...600 {
+                let context = ApplyContext(
+                    group: 1, index: LogIndex(step), timeMilliseconds: Int64(step), origin: stream.origin())
+                _ = machine.apply(stream.command(machine, LogIndex(step)), context)
+                guard stream.draw(20) == 0 else { continue }
+                var content = MachineContent()
+                content.revision = machine.revision
+                content.runs = machine.allRuns()
+                content.variables = machine.allVariables()
+                content.firstAnswer = machine.firstAnswer
+                content.answers = machine.answers(from: 0)
+                content.origins = machine.originWindows()
+                let copy = try WorkflowMachine(content, group: 1, limits: limits)
+                XCTAssertEqual(copy.snapshot(), machine.snapshot(), "seed \(seed), step \(step)")
+            }
+        }
+    }
+
     func test_whatHoldsAfterEveryCommand() throws {
         for seed in UInt64(101)...106 {
             var stream = CommandStream(seed: seed)

@@ -61,6 +61,12 @@ typedef struct Raftoral__RemoveRequest Raftoral__RemoveRequest;
 typedef struct Raftoral__RemoveResponse Raftoral__RemoveResponse;
 typedef struct Raftoral__TransferLeaderRequest Raftoral__TransferLeaderRequest;
 typedef struct Raftoral__TransferLeaderResponse Raftoral__TransferLeaderResponse;
+typedef struct Raftoral__BeginBackupRequest Raftoral__BeginBackupRequest;
+typedef struct Raftoral__BeginBackupResponse Raftoral__BeginBackupResponse;
+typedef struct Raftoral__ReadBackupRequest Raftoral__ReadBackupRequest;
+typedef struct Raftoral__ReadBackupResponse Raftoral__ReadBackupResponse;
+typedef struct Raftoral__EndBackupRequest Raftoral__EndBackupRequest;
+typedef struct Raftoral__EndBackupResponse Raftoral__EndBackupResponse;
 
 
 /* --- enums --- */
@@ -863,6 +869,85 @@ struct  Raftoral__TransferLeaderResponse
 };
 #define RAFTORAL__TRANSFER_LEADER_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__transfer_leader_response__descriptor) \
+     }
+
+
+struct  Raftoral__BeginBackupRequest
+{
+  ProtobufCMessage base;
+};
+#define RAFTORAL__BEGIN_BACKUP_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__begin_backup_request__descriptor) \
+     }
+
+
+struct  Raftoral__BeginBackupResponse
+{
+  ProtobufCMessage base;
+  /*
+   * for the other calls, on the same node
+   */
+  uint64_t backup_id;
+  uint64_t byte_count;
+  /*
+   * CRC-32C of the whole file
+   */
+  uint32_t checksum;
+  /*
+   * of group 1: everything up to here is in it
+   */
+  uint64_t applied_index;
+  uint64_t node_id;
+};
+#define RAFTORAL__BEGIN_BACKUP_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__begin_backup_response__descriptor) \
+    , 0, 0, 0, 0, 0 }
+
+
+struct  Raftoral__ReadBackupRequest
+{
+  ProtobufCMessage base;
+  uint64_t backup_id;
+  uint64_t offset;
+};
+#define RAFTORAL__READ_BACKUP_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__read_backup_request__descriptor) \
+    , 0, 0 }
+
+
+struct  Raftoral__ReadBackupResponse
+{
+  ProtobufCMessage base;
+  /*
+   * empty at the end of the file
+   */
+  ProtobufCBinaryData data;
+  /*
+   * CRC-32C of data
+   */
+  uint32_t checksum;
+};
+#define RAFTORAL__READ_BACKUP_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__read_backup_response__descriptor) \
+    , {0,NULL}, 0 }
+
+
+struct  Raftoral__EndBackupRequest
+{
+  ProtobufCMessage base;
+  uint64_t backup_id;
+};
+#define RAFTORAL__END_BACKUP_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__end_backup_request__descriptor) \
+    , 0 }
+
+
+struct  Raftoral__EndBackupResponse
+{
+  ProtobufCMessage base;
+};
+#define RAFTORAL__END_BACKUP_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__end_backup_response__descriptor) \
      }
 
 
@@ -1740,6 +1825,120 @@ Raftoral__TransferLeaderResponse *
 void   raftoral__transfer_leader_response__free_unpacked
                      (Raftoral__TransferLeaderResponse *message,
                       ProtobufCAllocator *allocator);
+/* Raftoral__BeginBackupRequest methods */
+void   raftoral__begin_backup_request__init
+                     (Raftoral__BeginBackupRequest         *message);
+size_t raftoral__begin_backup_request__get_packed_size
+                     (const Raftoral__BeginBackupRequest   *message);
+size_t raftoral__begin_backup_request__pack
+                     (const Raftoral__BeginBackupRequest   *message,
+                      uint8_t             *out);
+size_t raftoral__begin_backup_request__pack_to_buffer
+                     (const Raftoral__BeginBackupRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__BeginBackupRequest *
+       raftoral__begin_backup_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__begin_backup_request__free_unpacked
+                     (Raftoral__BeginBackupRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Raftoral__BeginBackupResponse methods */
+void   raftoral__begin_backup_response__init
+                     (Raftoral__BeginBackupResponse         *message);
+size_t raftoral__begin_backup_response__get_packed_size
+                     (const Raftoral__BeginBackupResponse   *message);
+size_t raftoral__begin_backup_response__pack
+                     (const Raftoral__BeginBackupResponse   *message,
+                      uint8_t             *out);
+size_t raftoral__begin_backup_response__pack_to_buffer
+                     (const Raftoral__BeginBackupResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__BeginBackupResponse *
+       raftoral__begin_backup_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__begin_backup_response__free_unpacked
+                     (Raftoral__BeginBackupResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Raftoral__ReadBackupRequest methods */
+void   raftoral__read_backup_request__init
+                     (Raftoral__ReadBackupRequest         *message);
+size_t raftoral__read_backup_request__get_packed_size
+                     (const Raftoral__ReadBackupRequest   *message);
+size_t raftoral__read_backup_request__pack
+                     (const Raftoral__ReadBackupRequest   *message,
+                      uint8_t             *out);
+size_t raftoral__read_backup_request__pack_to_buffer
+                     (const Raftoral__ReadBackupRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__ReadBackupRequest *
+       raftoral__read_backup_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__read_backup_request__free_unpacked
+                     (Raftoral__ReadBackupRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Raftoral__ReadBackupResponse methods */
+void   raftoral__read_backup_response__init
+                     (Raftoral__ReadBackupResponse         *message);
+size_t raftoral__read_backup_response__get_packed_size
+                     (const Raftoral__ReadBackupResponse   *message);
+size_t raftoral__read_backup_response__pack
+                     (const Raftoral__ReadBackupResponse   *message,
+                      uint8_t             *out);
+size_t raftoral__read_backup_response__pack_to_buffer
+                     (const Raftoral__ReadBackupResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__ReadBackupResponse *
+       raftoral__read_backup_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__read_backup_response__free_unpacked
+                     (Raftoral__ReadBackupResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Raftoral__EndBackupRequest methods */
+void   raftoral__end_backup_request__init
+                     (Raftoral__EndBackupRequest         *message);
+size_t raftoral__end_backup_request__get_packed_size
+                     (const Raftoral__EndBackupRequest   *message);
+size_t raftoral__end_backup_request__pack
+                     (const Raftoral__EndBackupRequest   *message,
+                      uint8_t             *out);
+size_t raftoral__end_backup_request__pack_to_buffer
+                     (const Raftoral__EndBackupRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__EndBackupRequest *
+       raftoral__end_backup_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__end_backup_request__free_unpacked
+                     (Raftoral__EndBackupRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Raftoral__EndBackupResponse methods */
+void   raftoral__end_backup_response__init
+                     (Raftoral__EndBackupResponse         *message);
+size_t raftoral__end_backup_response__get_packed_size
+                     (const Raftoral__EndBackupResponse   *message);
+size_t raftoral__end_backup_response__pack
+                     (const Raftoral__EndBackupResponse   *message,
+                      uint8_t             *out);
+size_t raftoral__end_backup_response__pack_to_buffer
+                     (const Raftoral__EndBackupResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__EndBackupResponse *
+       raftoral__end_backup_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__end_backup_response__free_unpacked
+                     (Raftoral__EndBackupResponse *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Raftoral__RaftMessage_Closure)
@@ -1879,6 +2078,24 @@ typedef void (*Raftoral__TransferLeaderRequest_Closure)
                   void *closure_data);
 typedef void (*Raftoral__TransferLeaderResponse_Closure)
                  (const Raftoral__TransferLeaderResponse *message,
+                  void *closure_data);
+typedef void (*Raftoral__BeginBackupRequest_Closure)
+                 (const Raftoral__BeginBackupRequest *message,
+                  void *closure_data);
+typedef void (*Raftoral__BeginBackupResponse_Closure)
+                 (const Raftoral__BeginBackupResponse *message,
+                  void *closure_data);
+typedef void (*Raftoral__ReadBackupRequest_Closure)
+                 (const Raftoral__ReadBackupRequest *message,
+                  void *closure_data);
+typedef void (*Raftoral__ReadBackupResponse_Closure)
+                 (const Raftoral__ReadBackupResponse *message,
+                  void *closure_data);
+typedef void (*Raftoral__EndBackupRequest_Closure)
+                 (const Raftoral__EndBackupRequest *message,
+                  void *closure_data);
+typedef void (*Raftoral__EndBackupResponse_Closure)
+                 (const Raftoral__EndBackupResponse *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -2038,6 +2255,18 @@ struct Raftoral__ClusterService_Service
                           const Raftoral__TransferLeaderRequest *input,
                           Raftoral__TransferLeaderResponse_Closure closure,
                           void *closure_data);
+  void (*begin_backup)(Raftoral__ClusterService_Service *service,
+                       const Raftoral__BeginBackupRequest *input,
+                       Raftoral__BeginBackupResponse_Closure closure,
+                       void *closure_data);
+  void (*read_backup)(Raftoral__ClusterService_Service *service,
+                      const Raftoral__ReadBackupRequest *input,
+                      Raftoral__ReadBackupResponse_Closure closure,
+                      void *closure_data);
+  void (*end_backup)(Raftoral__ClusterService_Service *service,
+                     const Raftoral__EndBackupRequest *input,
+                     Raftoral__EndBackupResponse_Closure closure,
+                     void *closure_data);
 };
 typedef void (*Raftoral__ClusterService_ServiceDestroy)(Raftoral__ClusterService_Service *);
 void raftoral__cluster_service__init (Raftoral__ClusterService_Service *service,
@@ -2049,7 +2278,10 @@ void raftoral__cluster_service__init (Raftoral__ClusterService_Service *service,
       function_prefix__ ## join,\
       function_prefix__ ## status,\
       function_prefix__ ## remove,\
-      function_prefix__ ## transfer_leader  }
+      function_prefix__ ## transfer_leader,\
+      function_prefix__ ## begin_backup,\
+      function_prefix__ ## read_backup,\
+      function_prefix__ ## end_backup  }
 void raftoral__cluster_service__join(ProtobufCService *service,
                                      const Raftoral__JoinRequest *input,
                                      Raftoral__JoinResponse_Closure closure,
@@ -2066,6 +2298,18 @@ void raftoral__cluster_service__transfer_leader(ProtobufCService *service,
                                                 const Raftoral__TransferLeaderRequest *input,
                                                 Raftoral__TransferLeaderResponse_Closure closure,
                                                 void *closure_data);
+void raftoral__cluster_service__begin_backup(ProtobufCService *service,
+                                             const Raftoral__BeginBackupRequest *input,
+                                             Raftoral__BeginBackupResponse_Closure closure,
+                                             void *closure_data);
+void raftoral__cluster_service__read_backup(ProtobufCService *service,
+                                            const Raftoral__ReadBackupRequest *input,
+                                            Raftoral__ReadBackupResponse_Closure closure,
+                                            void *closure_data);
+void raftoral__cluster_service__end_backup(ProtobufCService *service,
+                                           const Raftoral__EndBackupRequest *input,
+                                           Raftoral__EndBackupResponse_Closure closure,
+                                           void *closure_data);
 
 /* --- descriptors --- */
 
@@ -2119,6 +2363,12 @@ extern const ProtobufCMessageDescriptor raftoral__remove_request__descriptor;
 extern const ProtobufCMessageDescriptor raftoral__remove_response__descriptor;
 extern const ProtobufCMessageDescriptor raftoral__transfer_leader_request__descriptor;
 extern const ProtobufCMessageDescriptor raftoral__transfer_leader_response__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__begin_backup_request__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__begin_backup_response__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__read_backup_request__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__read_backup_response__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__end_backup_request__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__end_backup_response__descriptor;
 extern const ProtobufCServiceDescriptor raftoral__raft_service__descriptor;
 extern const ProtobufCServiceDescriptor raftoral__workflow_service__descriptor;
 extern const ProtobufCServiceDescriptor raftoral__variable_service__descriptor;

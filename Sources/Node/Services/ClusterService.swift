@@ -16,6 +16,13 @@ struct ClusterService {
         server.unary(ClusterServicePath.transferLeader, TransferLeaderRequest.self) { call, request in
             transferLeader(call, request)
         }
+        server.unary(ClusterServicePath.beginBackup, BeginBackupRequest.self) { call, _ in node.backups.begin(call) }
+        server.unary(ClusterServicePath.readBackup, ReadBackupRequest.self) { call, request in
+            node.backups.read(call, request)
+        }
+        server.unary(ClusterServicePath.endBackup, EndBackupRequest.self) { call, request in
+            node.backups.end(call, request)
+        }
     }
 
     private func join(_ call: UnaryCall, _ request: JoinRequest) {

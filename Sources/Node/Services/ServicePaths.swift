@@ -24,4 +24,7 @@ public enum ClusterServicePath {
     public static let status = "/raftoral.ClusterService/Status"
     public static let remove = "/raftoral.ClusterService/Remove"
     public static let transferLeader = "/raftoral.ClusterService/TransferLeader"
+    public static let beginBackup = "/raftoral.ClusterService/BeginBackup"
+    public static let readBackup = "/raftoral.ClusterService/ReadBackup"
+    public static let endBackup = "/raftoral.ClusterService/EndBackup"
 }

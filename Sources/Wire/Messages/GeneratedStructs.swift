@@ -308,6 +308,42 @@ extension Raftoral__TransferLeaderResponse: ProtobufStruct {
     }
 }
 
+extension Raftoral__BeginBackupRequest: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__begin_backup_request__init(target)
+    }
+}
+
+extension Raftoral__BeginBackupResponse: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__begin_backup_response__init(target)
+    }
+}
+
+extension Raftoral__ReadBackupRequest: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__read_backup_request__init(target)
+    }
+}
+
+extension Raftoral__ReadBackupResponse: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__read_backup_response__init(target)
+    }
+}
+
+extension Raftoral__EndBackupRequest: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__end_backup_request__init(target)
+    }
+}
+
+extension Raftoral__EndBackupResponse: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__end_backup_response__init(target)
+    }
+}
+
 extension Raftoral__State__DirectoryCommand: ProtobufStruct {
     static func initialize(_ target: UnsafeMutablePointer<Self>) {
         raftoral__state__directory_command__init(target)

@@ -75,7 +75,6 @@ extension WorkflowMachine {
         runs.reserveCapacity(count)
         newest.reserveCapacity(count)
         var last: LogIndex = 0
-        var over: [WorkflowRun] = []
         for place in 0..<count {
             let run = try WorkflowRun(from: &reader, group: group)
             try reader.require(place == 0 || run.id.index > last, "runs in rising order")
@@ -87,15 +86,8 @@ extension WorkflowMachine {
                 try reader.require(runsByRequest[ExactText(run.requestID)] == nil, "one run per request id")
             }
             insert(run)
-            if run.status == .running {
-                for record in run.records where record.isPending { timers.insert(PendingTimer(record, of: run)) }
-            } else {
-                over.append(run)
-            }
         }
-        over.sort { ($0.endedIndex, $0.id.index) < ($1.endedIndex, $1.id.index) }
-        ended.removeAll(keepingCapacity: true)
-        for run in over { ended.append(run.id.index) }
+        finishRuns()
     }
 
     private func readVariables(_ reader: inout ByteReader) throws(MalformedBytes) {

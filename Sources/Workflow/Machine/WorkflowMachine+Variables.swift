@@ -6,6 +6,11 @@ public struct Variable: Equatable, Sendable {
     public var value: [UInt8]
     /// Rises with every change of any variable.
     public var revision: UInt64
+
+    public init(value: [UInt8], revision: UInt64) {
+        self.value = value
+        self.revision = revision
+    }
 }
 
 extension WorkflowMachine {
@@ -83,13 +88,22 @@ struct RequestAnswers {
     }
 
     private(set) var order: Deque<Request> = []
+    /// How many were remembered before the first of `order`. The replicas may differ in it.
+    private(set) var first: UInt64
     private var answers: [Request: CommandResult] = [:]
+
+    init(first: UInt64 = 0) { self.first = first }
+
+    var end: UInt64 { first + UInt64(order.count) }
 
     subscript(request: Request) -> CommandResult? { answers[request] }
 
     mutating func remember(_ request: Request, _ answer: CommandResult, countMax: Int) {
         order.append(request)
         answers[request] = answer
-        while order.count > countMax { answers[order.removeFirst()] = nil }
+        while order.count > countMax {
+            answers[order.removeFirst()] = nil
+            first += 1
+        }
     }
 }

@@ -45,6 +45,23 @@ public struct WorkflowRecord: Equatable, Sendable {
     /// A timer that has not fired.
     public var isPending: Bool
 
+    public init(
+        position: UInt32, kind: RecordKind, key: String, value: Payload?, failure: String, attempt: UInt32,
+        epoch: Epoch, index: LogIndex, timeMilliseconds: Int64, fireAtMilliseconds: Int64, isPending: Bool
+    ) {
+        self.position = position
+        self.kind = kind
+        self.key = key
+        self.value = value
+        self.failure = failure
+        self.attempt = attempt
+        self.epoch = epoch
+        self.index = index
+        self.timeMilliseconds = timeMilliseconds
+        self.fireAtMilliseconds = fireAtMilliseconds
+        self.isPending = isPending
+    }
+
     /// What it counts for in the limits: its bytes, and an allowance for what is around them.
     var byteCount: Int { 96 + key.utf8.count + (value?.byteCount ?? 0) + failure.utf8.count }
 }

@@ -1,0 +1,86 @@
+import Prelude
+import Raft
+import Storage
+import Wire
+import Workflow
+
+/// Makes a data directory of a new cluster's first node out of a backup.
+public enum ClusterRestore {
+    public struct Outcome: Sendable {
+        public var identity: NodeIdentity
+        public var info: BackupInfo
+        public var runCount: Int
+        public var variableCount: Int
+    }
+
+    /// After a failure or a crash the directory is one that nobody has used, and this can be tried again. Reading blocks.
+    public static func restore(
+        _ file: String, into path: String, address: HostPort, disk: any Disk, work: any Work, randomSeed: UInt64,
+        limits: Limits = Limits()
+    ) async throws(NodeError) -> Outcome {
+        let directory = try onStorage { () throws(StorageError) in try DataDirectory.open(path, disk: disk) }
+        defer { directory.close() }
+        if let identity = directory.identity, !identity.groups.isEmpty {
+            throw .cannotUseBackup(
+                file: file, reason: "\(path) holds node \(identity.nodeID) of cluster \(identity.clusterID)")
+        }
+        var random = SeededRandom(seed: randomSeed)
+        let group = GroupID.firstWorkflows
+        let (state, info) = try read(file, directory, group, disk)
+        let machine: WorkflowMachine
+        let old: DirectoryState
+        do {
+            machine = try WorkflowMachine(
+                try MachineContent(state, group: group), group: group, limits: limits.workflow)
+            old = try DirectoryState(decoding: info.directory)
+        } catch {
+            throw .cannotUseBackup(file: file, reason: "\(error)")
+        }
+        guard old.groupIDs == [.directory, group],
+            let (new, members) = NewCluster.successor(
+                of: old, address: address, &random)
+        else { throw .cannotUseBackup(file: file, reason: "its cluster has other groups, or all node ids are spent") }
+        let head = state.head.metadata
+        let cluster = NewCluster(
+            identity: new,
+            groups: [
+                .init(id: .directory, position: LogPoint(index: 1, term: 1), digest: 0, machine: members.encoded()),
+                .init(
+                    id: group, position: LogPoint(index: head.index + 1, term: head.term + 1),
+                    digest: state.head.digest, machine: machine.snapshot()),
+            ])
+        // Of nobody until all is there: a crash in between leads here again.
+        var nobody = new
+        nobody.groups = []
+        try onStorage { () throws(StorageError) in try directory.saveIdentity(nobody) }
+        let next = try onStorage { () throws(StorageError) in try directory.prepareNextData() }
+        try await cluster.write(to: next, disk: disk, work: work, limits: limits.log)
+        try onStorage { () throws(StorageError) in try directory.use(next, as: new) }
+        return Outcome(
+            identity: new, info: info, runCount: state.runs.count, variableCount: state.variables.count)
+    }
+
+    /// From a copy: SQLite may write to what it opens.
+    private static func read(
+        _ file: String, _ directory: DataDirectory, _ group: GroupID, _ disk: any Disk
+    ) throws(NodeError) -> (StoredState, BackupInfo) {
+        do throws(StorageError) {
+            let copy = try directory.copyBackup(file)
+            let content: (StoredState, BackupInfo)
+            do throws(StorageError) {
+                content = try BackupFile.read(copy, group: group, disk: disk)
+            } catch {
+                try? directory.dropBackups()
+                throw error
+            }
+            try directory.dropBackups()
+            return content
+        } catch .damaged(_, let offset, let reason) {
+            throw .cannotUseBackup(file: file, reason: "it is damaged at byte \(offset): \(reason)")
+        } catch .newerVersion(_, let found, let known) {
+            throw .storage(.newerVersion(file: file, found: found, known: known))
+        } catch {
+            throw .storage(error)
+        }
+    }
+}

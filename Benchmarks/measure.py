@@ -1,5 +1,6 @@
 """What the benchmarks share: servers as pinned processes, h2load, and tables."""
 
+import atexit
 import os
 import pathlib
 import re
@@ -24,10 +25,11 @@ def field(number, data):
 
 
 def body(data):
-    """A file with a request's body, for h2load."""
+    """A file with a request's body, for h2load. Gone when the benchmark ends."""
     file = tempfile.NamedTemporaryFile(prefix="raftoral-bench-", suffix=".bin", delete=False)
     file.write(data)
     file.close()
+    atexit.register(os.unlink, file.name)
     return file.name
 
 

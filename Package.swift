@@ -153,6 +153,7 @@ let package = Package(
 if Context.environment["RAFTORAL_FUZZ"] != nil {
     package.targets.append(
         .executableTarget(
-            name: "raftoral-fuzz", dependencies: ["Prelude", "Raft", "Workflow", "Storage", "Wire"], path: "Tests/Fuzz",
+            name: "raftoral-fuzz", dependencies: ["Prelude", "Raft", "Workflow", "Storage", "Wire", "Node"],
+            path: "Tests/Fuzz",
             swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])]))
 }

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 targets=("$@")
-((${#targets[@]})) || targets=(http2 grpc gzip messages peers log)
+((${#targets[@]})) || targets=(http2 grpc gzip messages peers snapshots log)
 
 export RAFTORAL_FUZZ=1 SWIFT_BACKTRACE=enable=no
 swift build --product raftoral-fuzz --sanitize=fuzzer --sanitize=address --scratch-path .build/fuzz >.build/fuzz.log 2>&1 ||

@@ -22,17 +22,21 @@ final class FuzzConnection: Connection, Clock, Turns {
     /// gzip does. The limits are small, so that all of them are met.
     static func serveCompressed(_ bytes: UnsafeRawBufferPointer) {
         guard let first = bytes.first else { return }
-        let message = [0x1F, 0x8B, 8] + bytes.dropFirst()
+        let message: [UInt8] = [0x1F, 0x8B, 8] + bytes.dropFirst()
         let path = first & 1 == 0 ? "/e/U" : "/e/S"
         let fields = [
             (":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc"),
             ("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"),
         ]
         // HPACK literals without indexing (RFC 7541 §6.2.2).
-        let block = fields.flatMap { field in
-            [0] + [field.0, field.1].flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }
+        var block: [UInt8] = []
+        for (name, value) in fields {
+            block.append(0)
+            for text in [name, value] { block += [UInt8(text.utf8.count)] + Array(text.utf8) }
         }
-        let data = [1] + withUnsafeBytes(of: UInt32(message.count).bigEndian) { Array($0) } + message
+        var data: [UInt8] = [1]
+        withUnsafeBytes(of: UInt32(message.count).bigEndian) { data.append(contentsOf: $0) }
+        data += message
         var frames = frame(1, flags: 4, block)
         var rest = data[...]
         while !rest.isEmpty {

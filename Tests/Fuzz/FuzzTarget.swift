@@ -3,6 +3,7 @@ import Prelude
 import Raft
 import Workflow
 
+@testable import Node
 @testable import Storage
 @testable import Wire
 
@@ -15,7 +16,7 @@ public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 }
 
 enum FuzzTarget: String, CaseIterable {
-    case http2, grpc, gzip, messages, peers, log
+    case http2, grpc, gzip, messages, peers, snapshots, log
 
     static let chosen: FuzzTarget = {
         let name = getenv("RAFTORAL_FUZZ_TARGET").map { String(cString: $0) } ?? ""
@@ -34,6 +35,7 @@ enum FuzzTarget: String, CaseIterable {
         case .gzip: FuzzConnection.serveCompressed(bytes)
         case .messages: decodeMessages(bytes)
         case .peers: stepPeerMessage(bytes)
+        case .snapshots: if bytes.first == 0 { restoreSnapshot(bytes) } else { assembleSnapshots(bytes) }
         case .log: decodeLog(bytes)
         }
     }
@@ -115,7 +117,6 @@ private func decodeMessages(_ bytes: UnsafeRawBufferPointer) {
     check(WorkflowSummary.self, bytes)
 }
 
-/// Snapshots of other nodes come in parts within these messages, too.
 private func stepPeerMessage(_ bytes: UnsafeRawBufferPointer) {
     guard let received = try? PeerMessage(decoding: bytes) else { return }
     var configuration = RaftConfiguration(id: 1, random: SeededRandom(seed: 1))
@@ -146,6 +147,37 @@ private func stepPeerMessage(_ bytes: UnsafeRawBufferPointer) {
             node.advance()
         }
     }
+}
+
+/// Parts of snapshots in the order that the bytes say, five of them for each.
+private func assembleSnapshots(_ bytes: UnsafeRawBufferPointer) {
+    let room = SnapshotRoom(byteCountMax: 1 << 10, snapshotCountMax: 40)
+    var assembler: SnapshotAssembler? = SnapshotAssembler(room: room)
+    for start in stride(from: 0, to: bytes.count - 4, by: 5) {
+        let metadata = SnapshotMetadata(
+            index: LogIndex(UInt64(bytes[start + 1] >> 4)), term: 1, confState: ConfState(voters: [1]))
+        var message = Message(kind: .snapshot, to: 1, from: 2, term: 1)
+        message.snapshot = Snapshot(metadata: metadata, data: [UInt8](repeating: 7, count: 4 * Int(bytes[start + 4])))
+        let part = PeerMessage(
+            group: GroupID(UInt64(bytes[start] & 3)), message: message, snapshotPart: UInt32(bytes[start + 2] & 7),
+            snapshotPartCount: UInt32(bytes[start + 3] & 7))
+        if let whole = assembler?.add(part), part.snapshotPartCount > 1 {
+            precondition((whole.snapshot?.data.count ?? 0) <= 1 << 10)
+        }
+        precondition(room.usedByteCount <= 40 << 10)
+    }
+    assembler = nil
+    precondition(room.usedByteCount == 0, "what was begun is given back")
+}
+
+/// What was put together as the state of a group.
+private func restoreSnapshot(_ bytes: UnsafeRawBufferPointer) {
+    guard let machine = try? WorkflowMachine(snapshot: Array(bytes.dropFirst())) else { return }
+    let written = machine.snapshot()
+    guard let again = try? WorkflowMachine(snapshot: written) else {
+        preconditionFailure("its own snapshot is refused")
+    }
+    precondition(again.snapshot() == written, "a snapshot changes when it is restored")
 }
 
 /// The bytes as the one record of a batch, with length and checksum put right, which the fuzzer would never guess.

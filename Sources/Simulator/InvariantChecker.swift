@@ -1,3 +1,4 @@
+import Glibc
 @_spi(Simulation) import Node
 import Prelude
 import Raft
@@ -325,7 +326,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
                     continue
                 }
                 if !node.hasSameState(as: other, in: group)
-                    || bytes && node.observedState(of: group) != other.observedState(of: group)
+                    || bytes && !isEqual(node.observedState(of: group), other.observedState(of: group))
                 {
                     fail(
                         "equal state at equal index",
@@ -333,6 +334,18 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
                 }
             }
         }
+    }
+
+    /// At once, where `==` would compare one byte after the other.
+    private func isEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+        let byteCount = left.count
+        return byteCount == right.count
+            && left.withUnsafeBytes { left in
+                right.withUnsafeBytes { right in
+                    guard let left = left.baseAddress, let right = right.baseAddress else { return true }
+                    return memcmp(left, right, byteCount) == 0
+                }
+            }
     }
 
     /// The result of a step that was recorded at any time, on any node.

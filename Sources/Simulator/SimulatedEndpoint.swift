@@ -7,6 +7,7 @@ final class SimulatedEndpoint: Connection {
     let remoteAddress: HostPort
     let loop: SimulatedLoop
     private let network: SimulatedNetwork
+    private let wayOut: SimulatedNetwork.Route
     /// Nil once the other side has closed, or is gone.
     var peer: SimulatedEndpoint?
     private var phase = Phase.open
@@ -43,6 +44,7 @@ final class SimulatedEndpoint: Connection {
         self.network = network
         self.loop = loop
         self.remoteAddress = remoteAddress
+        wayOut = network.route(loop.host, remoteAddress.host)
     }
 
     var localHost: String { loop.host }
@@ -130,7 +132,7 @@ final class SimulatedEndpoint: Connection {
     private func send(_ segment: Segment) {
         outgoing.append(segment)
         let world = network.world
-        let arrival = max(lastArrival, world.now + network.latency(localHost, remoteHost))
+        let arrival = max(lastArrival, world.now + network.latency(wayOut))
         lastArrival = arrival
         world.schedule(at: arrival, .arrival(self))
     }
@@ -249,7 +251,7 @@ final class SimulatedEndpoint: Connection {
         peer = nil
         other?.peer = nil
         guard wasOpen, let other, !silently else { return }
-        network.world.schedule(after: network.latency(localHost, remoteHost)) { [network] in
+        network.world.schedule(after: network.latency(wayOut)) { [network] in
             // In a partition, the other side learns of it when it sends something.
             if network.isBlocked(other.remoteHost, other.localHost) { return }
             other.breakOff("connection reset by peer")

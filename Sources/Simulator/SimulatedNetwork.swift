@@ -11,8 +11,7 @@ final class SimulatedNetwork {
     private var hosts: [String: HostState] = [:]
     /// Directions in which nothing passes.
     private var blocked: Set<Direction> = []
-    private var slowed: [Direction: UInt64] = [:]
-    private var latencies: [Direction: UInt64] = [:]
+    private var routes: [Direction: Route] = [:]
     /// Ends whose outgoing bytes wait for a partition to heal, and ends whose other side's machine is down.
     private var stalled: [UInt64: SimulatedEndpoint] = [:]
     private var halfOpen: [UInt64: SimulatedEndpoint] = [:]
@@ -32,6 +31,13 @@ final class SimulatedNetwork {
     struct Direction: Hashable {
         let from: String
         let to: String
+    }
+
+    /// How long bytes take in one direction. Connections keep theirs: each piece of bytes asks.
+    final class Route {
+        /// Drawn when it is first asked for.
+        fileprivate var base: Nanoseconds?
+        fileprivate var factor: UInt64?
     }
 
     private struct HostState { var isUp = true }
@@ -62,13 +68,13 @@ final class SimulatedNetwork {
 
     func healAll() {
         blocked.removeAll()
-        slowed.removeAll()
+        for route in routes.values { route.factor = nil }
         resumeStalled()
     }
 
     /// Multiplies the latency of one direction.
     func slowDown(_ from: String, _ to: String, by factor: UInt64?) {
-        slowed[Direction(from: from, to: to)] = factor
+        route(from, to).factor = factor
     }
 
     private func resumeStalled() {
@@ -82,16 +88,20 @@ final class SimulatedNetwork {
 
     func stall(_ endpoint: SimulatedEndpoint) { stalled[endpoint.number] = endpoint }
 
-    func latency(_ from: String, _ to: String) -> Nanoseconds {
+    func route(_ from: String, _ to: String) -> Route {
         let direction = Direction(from: from, to: to)
-        var base: UInt64
-        if let known = latencies[direction] {
-            base = known
-        } else {
-            base = random.drawLogarithmic(latencyRange)
-            latencies[direction] = base
-        }
-        if let factor = slowed[direction] { base = min(base * factor, .seconds(2)) }
+        if let known = routes[direction] { return known }
+        let route = Route()
+        routes[direction] = route
+        return route
+    }
+
+    func latency(_ from: String, _ to: String) -> Nanoseconds { latency(route(from, to)) }
+
+    func latency(_ route: Route) -> Nanoseconds {
+        var base = route.base ?? random.drawLogarithmic(latencyRange)
+        route.base = base
+        if let factor = route.factor { base = min(base * factor, .seconds(2)) }
         var time = base + random.draw(0...(base * jitterPerMille / 1000))
         if lossPerMille > 0, random.chance(perMille: lossPerMille) {
             time += .milliseconds(200) << UInt64(random.draw(0...2))

@@ -106,9 +106,8 @@ public final class DurableLog {
         var changes: [GroupID: GroupState] = [:]
         for record in records {
             let group = record.group
-            var state = changes[group] ?? groups[group] ?? GroupState()
-            if let problem = state.take(record) { invariantBroken("group \(group): \(problem)") }
-            changes[group] = state
+            let problem = changes[group, default: groups[group] ?? GroupState()].take(record)
+            if let problem { invariantBroken("group \(group): \(problem)") }
         }
         return changes
     }

@@ -34,6 +34,36 @@ struct GroupFold {
         var state: GroupState
         /// Contiguous, up to `state.last`. They may begin before `state.start`, and lack what is in removed segments.
         var entries: [Entry] = []
+
+        mutating func take(_ record: LogRecord) -> String? {
+            if let problem = state.take(record) { return problem }
+            switch record {
+            case .entries(_, let fresh):
+                if let first = entries.first, first.index < fresh[0].index {
+                    let kept = Int(fresh[0].index - first.index)
+                    guard kept <= entries.count, entries[kept - 1].term <= fresh[0].term else {
+                        return "the term goes back to \(fresh[0].term) at entry \(fresh[0].index)"
+                    }
+                    entries.removeLast(entries.count - kept)
+                    entries.append(contentsOf: fresh)
+                } else {
+                    entries = fresh
+                }
+            case .snapshot:
+                entries = []
+            case .compacted(_, let index, let term):
+                guard let first = entries.first, first.index <= index else { break }
+                let place = Int(index - first.index)
+                guard state.start.index > index || entries[place].term == term else {
+                    return "entry \(index) has term \(entries[place].term), not \(term)"
+                }
+                // Moving the rest down is worth it once it is the smaller part.
+                if place > entries.count / 2 { entries.removeFirst(place + 1) }
+            case .hardState:
+                break
+            }
+            return nil
+        }
     }
 
     private var groups: [GroupID: Group] = [:]
@@ -42,36 +72,8 @@ struct GroupFold {
 
     /// Takes in a record, or says which rule it breaks.
     mutating func take(_ record: LogRecord) -> String? {
-        let group = record.group
-        var folded = groups.removeValue(forKey: group) ?? Group(state: GroupState())
-        defer { groups[group] = folded }
-        if let problem = folded.state.take(record) { return "group \(group): \(problem)" }
-        switch record {
-        case .entries(_, let entries):
-            if let first = folded.entries.first, first.index < entries[0].index {
-                let kept = Int(entries[0].index - first.index)
-                guard kept <= folded.entries.count, folded.entries[kept - 1].term <= entries[0].term else {
-                    return "group \(group): the term goes back to \(entries[0].term) at entry \(entries[0].index)"
-                }
-                folded.entries.removeLast(folded.entries.count - kept)
-                folded.entries.append(contentsOf: entries)
-            } else {
-                folded.entries = entries
-            }
-        case .snapshot:
-            folded.entries = []
-        case .compacted(_, let index, let term):
-            guard let first = folded.entries.first, first.index <= index else { break }
-            let place = Int(index - first.index)
-            guard folded.state.start.index > index || folded.entries[place].term == term else {
-                return "group \(group): entry \(index) has term \(folded.entries[place].term), not \(term)"
-            }
-            // Moving the rest down is worth it once it is the smaller part.
-            if place > folded.entries.count / 2 { folded.entries.removeFirst(place + 1) }
-        case .hardState:
-            break
-        }
-        return nil
+        // In place: taking the group out and putting it back again would be most of the work.
+        groups[record.group, default: Group(state: GroupState())].take(record).map { "group \(record.group): \($0)" }
     }
 
     /// Takes in what the head of the oldest segment says of the time before it.

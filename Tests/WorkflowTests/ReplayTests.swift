@@ -85,6 +85,23 @@ final class ReplayTests: XCTestCase {
         cluster.expectEqualReplicas()
     }
 
+    func test_wholeNumbersAreWrittenAndReadAsEverythingElseIs() throws {
+        for number in [0, 1, 9, 10, 123_456, -1, -42, Int.max, Int.min, 999_999_999_999_999_999] {
+            XCTAssertEqual(try JSON.encode(number).data, Array(try JSONEncoder().encode(number)))
+            XCTAssertEqual(try JSON.decode(Int.self, try JSON.encode(number)), number)
+        }
+        for text in [
+            "", "-", "00", "01", "1.0", "1e2", "1.5", " 7 ", "+7", "9223372036854775808", "\"7\"", "null", "-0", "1 2",
+        ] {
+            let payload = Payload(data: Array(text.utf8))
+            XCTAssertEqual(
+                try? JSON.decode(Int.self, payload), try? JSONDecoder().decode(Int.self, from: Data(text.utf8)), text)
+        }
+        XCTAssertEqual(try JSON.decode(Double.self, Payload(data: Array("7".utf8))), 7)
+        XCTAssertEqual(try JSON.decode(Int?.self, Payload(data: Array("7".utf8))), 7)
+        XCTAssertEqual(try JSON.encode(Optional(7)).data, Array("7".utf8))
+    }
+
     func test_theOwnerDiesAfterEveryEntry() throws {
         var entry = 0
         while true {

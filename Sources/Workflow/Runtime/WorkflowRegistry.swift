@@ -61,6 +61,8 @@ package enum JSON {
     static let null = Payload(data: Array("null".utf8))
 
     package static func encode(_ value: some Encodable) throws -> Payload {
+        // Whole numbers, the results of many steps, are written and read without the machinery for everything else.
+        if let number = value as? Int { return Payload(data: Array(String(number).utf8)) }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return Payload(data: Array(try encoder.encode(value)))
@@ -70,7 +72,19 @@ package enum JSON {
         guard payload.encoding == Payload.jsonEncoding else {
             throw WorkflowFailure("the payload's encoding is \"\(payload.encoding)\", not \"\(Payload.jsonEncoding)\"")
         }
+        if type == Int.self, let number = wholeNumber(payload.data), let value = number as? Value { return value }
         return try JSONDecoder().decode(type, from: Data(payload.data))
+    }
+
+    /// Of what is nothing but digits, and certainly fits; nil for all else, although it may be a number.
+    private static func wholeNumber(_ bytes: [UInt8]) -> Int? {
+        guard (1...18).contains(bytes.count), bytes.count == 1 || bytes[0] != UInt8(ascii: "0") else { return nil }
+        var number = 0
+        for byte in bytes {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+            number = number * 10 + Int(byte - UInt8(ascii: "0"))
+        }
+        return number
     }
 
     /// No bytes at all stand for `null`.

@@ -32,6 +32,16 @@ struct AppliedLog {
         configuration = snapshot.metadata.confState
     }
 
+    mutating func take(_ stored: StoredState) throws(NodeError) {
+        do throws(ImpossibleContent) { try machine.restore(stored) } catch {
+            throw .cannotRestore(group: group, reason: "the state store: \(error)")
+        }
+        digest = stored.head.digest
+        let metadata = stored.head.metadata
+        last = LogPoint(index: metadata.index, term: metadata.term)
+        configuration = metadata.confState
+    }
+
     /// As when the node ran, but that all entries count.
     mutating func apply(_ log: RecoveredGroup, _ limits: RaftLimits) throws(NodeError) {
         hardState = log.hardState

@@ -108,13 +108,20 @@ public final class ClusterRecovery {
         }
         var found: [AppliedLog] = []
         for group in identity.groups.sorted() {
-            let snapshot = try onStorage { () throws(StorageError) in
-                try SnapshotStore.newest(of: group, in: dataDirectory.snapshotsPath, disk: disk)
+            let (snapshot, stored) = try onStorage { () throws(StorageError) in
+                (
+                    try SnapshotStore.newest(of: group, in: dataDirectory.snapshotsPath, disk: disk),
+                    try StateStore.read(group, directory: dataDirectory.statePath, disk: disk, limits: limits.state)
+                )
             }
             let machine: any ReplicatedMachine =
                 group == .directory ? directory : WorkflowGroupMachine(group: group, limits: limits.workflow)
             var recovered = AppliedLog(group: group, node: identity.nodeID, machine: machine)
-            try recovered.take(snapshot)
+            if let stored, stored.head.metadata.index >= snapshot?.metadata.index ?? 0 {
+                try recovered.take(stored)
+            } else {
+                try recovered.take(snapshot)
+            }
             try recovered.apply(logs[group] ?? RecoveredGroup(), limits.raft)
             found.append(recovered)
         }

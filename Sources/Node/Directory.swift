@@ -1,4 +1,5 @@
 import Prelude
+import Storage
 import Wire
 import Workflow
 
@@ -118,6 +119,15 @@ final class DirectoryMachine: ReplicatedMachine {
     func isRemoved(_ node: NodeID) -> Bool { state.removedNodeIDs.contains(node) }
 
     func snapshot() -> [UInt8] { state.encoded() }
+
+    func fill(_ batch: inout StateBatch) { batch.blob = snapshot() }
+
+    func restore(_ stored: StoredState) throws(ImpossibleContent) {
+        guard let blob = stored.blob else { throw ImpossibleContent("no directory") }
+        do throws(MalformedBytes) { try restore(blob) } catch {
+            throw ImpossibleContent("expected \(error.expected)")
+        }
+    }
 
     func restore(_ snapshot: [UInt8]) throws(MalformedBytes) {
         do {

@@ -28,6 +28,43 @@ extension MachineContent {
     }
 }
 
+extension WorkflowGroupMachine {
+    /// Everything that the machine knows when the store has to begin anew, otherwise what has changed.
+    func fill(_ batch: inout StateBatch) {
+        batch.head.revision = machine.revision
+        let changes = machine.takeChanges()
+        if mustReplaceStored {
+            mustReplaceStored = false
+            batch.replacesMachine = true
+            for run in machine.allRuns() {
+                batch.runs.append(StoredRun(run))
+                for record in run.records { batch.records.append(StoredRunRecord(record, of: run)) }
+            }
+            batch.variables = machine.allVariables().map(StoredVariable.init)
+            batch.answers = machine.answers(from: 0).map(StoredAnswer.init)
+        } else {
+            for (_, run) in changes.runs.sorted(by: { $0.key < $1.key }) { batch.runs.append(StoredRun(run)) }
+            for (_, changed) in changes.records.sorted(by: { $0.key < $1.key }) {
+                for position in changed.positions {
+                    guard let record = changed.run.record(at: position) else { continue }
+                    batch.records.append(StoredRunRecord(record, of: changed.run))
+                }
+            }
+            batch.forgottenRuns = changes.forgotten
+            for key in changes.variables {
+                guard let variable = machine.variable(key) else {
+                    batch.removedVariables.append(key)
+                    continue
+                }
+                batch.variables.append(StoredVariable(key, variable))
+            }
+            batch.answers = machine.answers(from: changes.firstNewAnswer).map(StoredAnswer.init)
+        }
+        batch.firstAnswer = machine.firstAnswer
+        batch.origins = machine.originWindows().map { StoredOrigin(node: $0.node, window: $0.window) }
+    }
+}
+
 extension WorkflowMachine {
     /// Everything that the machine knows, in batches of about `rowCount` rows.
     func forEachBatch(

@@ -17,6 +17,7 @@ struct NodeParts {
     var dataDirectory: DataDirectory
     var log: DurableLog
     var snapshots: SnapshotStore
+    var stores: [GroupID: GroupStore]
     var groups: [RaftGroup]
     var directory: DirectoryMachine
     var registry: WorkflowRegistry
@@ -75,6 +76,7 @@ private final class NodeStarter {
     private let gate = Gate()
     private let turns: NodeTurns
     private var openedLog: DurableLog?
+    private var openedStores: [GroupID: StateStore] = [:]
     private var random: SeededRandom
 
     /// Until the node serves, whoever connects is turned away at once and tries again.
@@ -117,8 +119,14 @@ private final class NodeStarter {
     func abandon() {
         turns.end()
         openedLog?.close()
+        closeStores()
         listener.close()
         dataDirectory.close()
+    }
+
+    private func closeStores() {
+        for (_, store) in openedStores.sorted(by: { $0.key < $1.key }) { store.close() }
+        openedStores = [:]
     }
 
     func start() async throws(NodeError) -> Node {
@@ -354,6 +362,7 @@ private final class NodeStarter {
             openedLog.close { continuation.resume() }
         }
         openedLog = nil
+        closeStores()
         let (found, discovery, deadline) = try await discover(advertised)
         if let identity, let other = found.map(\.clusterID).first(where: { $0 != identity.clusterID }) {
             throw .foreignCluster(
@@ -422,8 +431,13 @@ private final class NodeStarter {
             NodeParts(
                 configuration: configuration, seams: seams, logger: logger, identity: identity,
                 advertisedAddress: advertised, server: server, listener: listener, dataDirectory: dataDirectory,
-                log: opened.log, snapshots: opened.snapshots, groups: groups, directory: directory,
-                registry: registry, turns: turns))
+                log: opened.log, snapshots: opened.snapshots,
+                stores: openedStores.mapValues {
+                    GroupStore(
+                        $0, clock: seams.clock,
+                        fullDiskRetry: .milliseconds(configuration.limits.node.fullDiskRetryMilliseconds))
+                },
+                groups: groups, directory: directory, registry: registry, turns: turns))
         node.startRuntimes()
         node.registerServices()
         node.begin()
@@ -472,12 +486,32 @@ private final class NodeStarter {
     ) async throws(NodeError) -> [GroupID: GroupRecovery] {
         var recoveries: [GroupID: GroupRecovery] = [:]
         for group in groups {
-            let snapshot: Snapshot?
-            do { snapshot = try opened.snapshots.load(group) } catch { throw .storage(error) }
             let found = opened.recovered[group] ?? RecoveredGroup()
+            var (snapshot, stored) = try loadState(of: group, opened)
+            if let head = stored?.head, head.metadata.index >= snapshot?.metadata.index ?? 0 {
+                snapshot = Snapshot(metadata: head.metadata, data: [])
+            } else {
+                stored = nil
+            }
             recoveries[group] = try await recover(group, snapshot, found, opened.log)
+            recoveries[group]?.stored = stored
         }
         return recoveries
+    }
+
+    /// The newest snapshot that another node sent, and what the state store holds: the newer one counts.
+    private func loadState(
+        of group: GroupID, _ opened: OpenedStorage
+    ) throws(NodeError) -> (Snapshot?, StoredState?) {
+        do {
+            let store = try StateStore(
+                group, directory: dataDirectory.statePath, disk: seams.disk, work: seams.work,
+                limits: configuration.limits.state)
+            openedStores[group] = store
+            return (try opened.snapshots.load(group), try store.load())
+        } catch {
+            throw .storage(error)
+        }
     }
 
     /// The newest snapshot and the log after it.

@@ -21,7 +21,9 @@ public final class Node {
     let listener: any Listener
     let dataDirectory: DataDirectory
     let durableLog: DurableLog
+    /// Of snapshots that came from other nodes, until the state store holds what they held.
     let snapshotStore: SnapshotStore
+    let stores: [GroupID: GroupStore]
     let writes: WriteQueue
     let links: PeerLinks
     let groups: [RaftGroup]
@@ -53,9 +55,6 @@ public final class Node {
     var askedWhetherRemovedAt: Nanoseconds = 0
     /// Since when nobody needs this removed node.
     var unneededSince: Nanoseconds?
-    var snapshotsBeingSaved: Set<GroupID> = []
-    /// After one could not be saved.
-    private var noSnapshotsBefore: Nanoseconds = 0
     let metrics: NodeMetrics
     private(set) lazy var readiness = Readiness(node: self)
     private(set) lazy var backups = BackupDesk(node: self)
@@ -85,6 +84,7 @@ public final class Node {
         dataDirectory = parts.dataDirectory
         durableLog = parts.log
         snapshotStore = parts.snapshots
+        stores = parts.stores
         groups = parts.groups
         directory = parts.directory
         registry = parts.registry
@@ -113,7 +113,7 @@ public final class Node {
         collectReadies(now: now)
         writes.start()
         answerCallers()
-        takeSnapshots()
+        updateStores()
         resumeConditionWaiters(now: now)
     }
 
@@ -122,9 +122,17 @@ public final class Node {
         let messages = inbox
         inbox = []
         for (group, message) in messages {
-            // Who sent it proposes again, until it hears that there is no room or another one leads.
-            if message.kind == .propose, let group = groups[group], fullDisk(of: group) != nil { continue }
-            groups[group]?.step(message, wallMilliseconds: seams.clock.wallMilliseconds)
+            guard let group = groups[group], hasRoom(for: message, in: group) else { continue }
+            group.step(message, wallMilliseconds: seams.clock.wallMilliseconds)
+        }
+    }
+
+    /// Without, it counts as lost: proposals and entries are sent again, until another one leads or there is room.
+    private func hasRoom(for message: Message, in group: RaftGroup) -> Bool {
+        switch message.kind {
+        case .propose: fullDisk(of: group) == nil && !group.isAheadOfStore
+        case .append: !group.isAheadOfStore
+        default: true
         }
     }
 
@@ -199,6 +207,10 @@ public final class Node {
             return completion(
                 .failure(.overloaded("node \(id) has \(group.proposals.count) commands waiting: try again later")))
         }
+        guard !group.isAheadOfStore else {
+            return completion(
+                .failure(.overloaded("node \(id) waits for its disk to take what was applied: try again later")))
+        }
         let sequence = nextSequence
         nextSequence += 1
         let origin = CommandOrigin(node: id, incarnation: incarnation, sequence: sequence)
@@ -259,6 +271,7 @@ public final class Node {
             requestTurn()
         }
         readiness.onChange = { [unowned self] in health.changed() }
+        watchStores()
         scheduleTick()
         requestTurn()
     }
@@ -300,31 +313,6 @@ public final class Node {
             }
         }
         requestTurn()
-    }
-
-    private func takeSnapshots() {
-        guard seams.clock.now >= noSnapshotsBefore else { return }
-        for group in groups where !snapshotsBeingSaved.contains(group.id) {
-            let holdsLogUp = durableLog.lastEntryHoldingOldestSegment(of: group.id).map { $0 <= group.appliedIndex }
-            guard group.wantsSnapshot || holdsLogUp == true else { continue }
-            let snapshot = group.makeSnapshot()
-            snapshotsBeingSaved.insert(group.id)
-            snapshotStore.save(group.id, snapshot) { [weak self] result in
-                guard let self, phase != .stopped else { return }
-                snapshotsBeingSaved.remove(group.id)
-                switch result {
-                case .success:
-                    metrics.savedSnapshotCount += 1
-                    let end = group.adopt(snapshot, keepsEntries: holdsLogUp != true)
-                    if let end { durableLog.compact(group.id, upTo: end) }
-                case .failure(let error):
-                    metrics.failedSnapshotCount += 1
-                    noSnapshotsBefore = seams.clock.now + .milliseconds(limits.node.fullDiskRetryMilliseconds)
-                    // The log still holds everything; the next snapshot tries again.
-                    logger.warning("cannot save a snapshot", metadata: ["group": "\(group.id)", "error": "\(error)"])
-                }
-            }
-        }
     }
 
     // MARK: - Peers
@@ -379,9 +367,11 @@ public final class Node {
         links.close()
         listener.close()
         server.drain(grace: 0) {}
-        durableLog.close { [dataDirectory] in
-            dataDirectory.close()
-            completion()
+        durableLog.close { [self, dataDirectory] in
+            closeStores {
+                dataDirectory.close()
+                completion()
+            }
         }
         resumeConditionWaiters(now: seams.clock.now)
     }

@@ -16,8 +16,7 @@ final class NodeMetrics {
     private(set) var failedReadCount: UInt64 = 0
     var droppedPeerMessageCount: UInt64 = 0
     var unreachablePeerCount: UInt64 = 0
-    var savedSnapshotCount: UInt64 = 0
-    var failedSnapshotCount: UInt64 = 0
+    var stateBatchCount: UInt64 = 0
     /// By the raw value of the kind.
     private var receivedCounts = [UInt64](repeating: 0, count: MessageKind.allCases.count)
     private var sentCounts = [UInt64](repeating: 0, count: MessageKind.allCases.count)
@@ -82,9 +81,8 @@ final class NodeMetrics {
             droppedPeerMessageCount)
         exposition.counter(
             "raftoral_peer_streams_broken_total", "Streams to other nodes that broke.", unreachablePeerCount)
-        exposition.counter("raftoral_snapshots_saved_total", "Snapshots saved.", savedSnapshotCount)
         exposition.counter(
-            "raftoral_snapshots_failed_total", "Snapshots that could not be saved.", failedSnapshotCount)
+            "raftoral_state_batches_total", "Batches of changes written to the state stores.", stateBatchCount)
     }
 }
 

@@ -1,5 +1,6 @@
 import Prelude
 @_spi(Planted) import Raft
+import Storage
 import Wire
 import Workflow
 
@@ -41,8 +42,11 @@ final class RaftGroup {
     private(set) var appliedTerm: Term
     /// Over index, term and data of all applied entries: equal on all nodes at the same applied index.
     private(set) var appliedDigest: UInt64
-    private(set) var snapshotIndex: LogIndex
-    private(set) var appliedByteCountSinceSnapshot: UInt64 = 0
+    /// Of the newest batch for the state store, written or under way.
+    private var storedIndex: LogIndex
+    /// Data of the entries applied since.
+    private var unstoredByteCount: UInt64 = 0
+    private var isApplyingConfChange = false
     private(set) var leadingSince: Nanoseconds = 0
     private var knownLeader: NodeID = .none
     private var knownTerm: Term = 0
@@ -71,14 +75,19 @@ final class RaftGroup {
         configuration = recovered.snapshot?.metadata.confState ?? ConfState()
         appliedIndex = recovered.snapshot?.metadata.index ?? 0
         appliedTerm = recovered.snapshot?.metadata.term ?? 0
-        snapshotIndex = appliedIndex
+        storedIndex = appliedIndex
         appliedDigest = 0
         do {
             if let snapshot = recovered.snapshot {
-                let content = try GroupSnapshot(decoding: snapshot.data)
-                appliedDigest = content.digest
-                try machine.restore(content.machine)
-                try log.applySnapshot(snapshot)
+                if let stored = recovered.stored {
+                    appliedDigest = stored.head.digest
+                    try machine.restore(stored)
+                } else {
+                    let content = try GroupSnapshot(decoding: snapshot.data)
+                    appliedDigest = content.digest
+                    try machine.restore(content.machine)
+                }
+                try log.applySnapshot(Snapshot(metadata: snapshot.metadata, data: []))
             }
             log.append(recovered.entries)
             log.setHardState(recovered.hardState)
@@ -90,6 +99,7 @@ final class RaftGroup {
         } catch {
             throw .cannotRestore(group: id, reason: "\(error)")
         }
+        log.snapshotSource = { [unowned self] in makeSnapshot() }
     }
 
     var isLeader: Bool { core.role == .leader }
@@ -197,7 +207,6 @@ final class RaftGroup {
             }
         }
         for completion in reads.takeReady(applied: appliedIndex) { output.answers.append { completion(.success(())) } }
-        if output.configurationChanged { refreshSnapshot() }
         noteLeader(now: now)
         return output
     }
@@ -229,7 +238,7 @@ final class RaftGroup {
             apply(entry, &output)
             appliedIndex = entry.index
             appliedTerm = entry.term
-            appliedByteCountSinceSnapshot += UInt64(entry.data.count)
+            unstoredByteCount += UInt64(entry.data.count)
             appliedDigest = AppliedDigest.extend(appliedDigest, with: entry)
             if let observer {
                 observer.applied(
@@ -251,7 +260,9 @@ final class RaftGroup {
         case .normal: applyNormal(entry, &output)
         case .confChange, .confChangeV2:
             let change = (try? ConfChange(decoding: entry.data)) ?? ConfChange(changes: [])
+            isApplyingConfChange = true
             configuration = core.applyConfChange(change)
+            isApplyingConfChange = false
             output.configurationChanged = true
         }
     }
@@ -312,7 +323,7 @@ final class RaftGroup {
         do {
             let content = try GroupSnapshot(decoding: snapshot.data)
             if !plantedBugs.contains(.skipsRestoringSnapshots) { try machine.restore(content.machine) }
-            try log.applySnapshot(snapshot)
+            try log.applySnapshot(Snapshot(metadata: snapshot.metadata, data: []))
             appliedDigest = content.digest
         } catch {
             throw .cannotRestore(group: id, reason: "\(error)")
@@ -320,51 +331,54 @@ final class RaftGroup {
         configuration = snapshot.metadata.confState
         appliedIndex = snapshot.metadata.index
         appliedTerm = snapshot.metadata.term
-        snapshotIndex = appliedIndex
-        appliedByteCountSinceSnapshot = 0
+        // Its file serves for a restart until the store has been brought up to date.
+        storedIndex = appliedIndex
+        unstoredByteCount = 0
         // The snapshot may hold what we proposed: the machine tells a repetition from the first time.
         proposals.proposeAllAgain()
     }
 
-    // MARK: - Snapshots
+    // MARK: - Snapshots and the state store
 
-    var wantsSnapshot: Bool {
-        appliedIndex - snapshotIndex >= limits.node.snapshotEntryCount
-            || appliedByteCountSinceSnapshot >= limits.node.snapshotByteCount
-    }
-
-    /// A node takes a snapshot only when the snapshot's configuration has it as a member: after a change the snapshot
-    /// that followers would be sent must be newer than the change. The next one on disk follows in its own time.
-    private func refreshSnapshot() {
+    /// For a follower that is too far behind for the log. Nil while a change of the configuration is being applied: what
+    /// is sent must have the follower as a member.
+    private func makeSnapshot() -> Snapshot? {
+        guard !isApplyingConfChange else { return nil }
         let content = GroupSnapshot(digest: appliedDigest, machine: machine.snapshot())
-        do throws(RaftStorageError) {
-            try log.createSnapshot(at: appliedIndex, confState: configuration, data: content.encoded())
-        } catch {
-            // Only when there is one at this index already, which then has this configuration.
-            invariant(error == .snapshotOutOfDate, "the log reaches to the applied index: \(error)")
-        }
+        return Snapshot(metadata: appliedMetadata, data: content.encoded())
     }
 
-    func makeSnapshot() -> Snapshot {
-        let content = GroupSnapshot(digest: appliedDigest, machine: machine.snapshot())
-        snapshotIndex = appliedIndex
-        appliedByteCountSinceSnapshot = 0
-        return Snapshot(
-            metadata: SnapshotMetadata(index: appliedIndex, term: appliedTerm, confState: configuration),
-            data: content.encoded())
+    private var appliedMetadata: SnapshotMetadata {
+        SnapshotMetadata(index: appliedIndex, term: appliedTerm, confState: configuration)
     }
 
-    /// The snapshot is on disk: the log before it may go, but for what slow followers may still need (`keepsEntries`).
-    /// Returns the index up to which it went.
-    func adopt(_ snapshot: Snapshot, keepsEntries: Bool) -> LogIndex? {
-        // A newer one may have been installed meanwhile.
-        guard snapshot.metadata.index > log.firstIndex - 1 else { return nil }
-        let metadata = snapshot.metadata
-        // Refused when a newer one has been made in memory meanwhile, which serves as well.
-        _ = try? log.createSnapshot(at: metadata.index, confState: metadata.confState, data: snapshot.data)
+    var wantsStoring: Bool {
+        appliedIndex - storedIndex >= limits.node.storeEntryCount
+            || unstoredByteCount >= limits.node.storeByteCount
+    }
+
+    /// What changed since the batch before is held in memory until the next one is taken: no more may come.
+    var isAheadOfStore: Bool {
+        appliedIndex - storedIndex >= limits.node.unstoredEntryCountMax
+            || unstoredByteCount >= limits.node.unstoredByteCountMax
+    }
+
+    /// What brings the state store from the last batch up to the applied index.
+    func takeBatch() -> StateBatch {
+        storedIndex = appliedIndex
+        unstoredByteCount = 0
+        var batch = StateBatch(head: StateHead(metadata: appliedMetadata, digest: appliedDigest))
+        machine.fill(&batch)
+        return batch
+    }
+
+    /// The state store reaches to `index`: the log before it may go, but for what slow followers may still need
+    /// (`keepsEntries`). Returns the index up to which it went.
+    func noteStored(upTo index: LogIndex, keepsEntries: Bool) -> LogIndex? {
+        // A snapshot may have been installed meanwhile, and the log begins after it.
+        guard index >= log.firstIndex else { return nil }
         let kept = keepsEntries ? limits.node.keptEntryCount : 0
-        let end = log.compactionEnd(
-            before: metadata.index, countMax: kept, byteCountMax: limits.node.keptByteCount)
+        let end = log.compactionEnd(before: index, countMax: kept, byteCountMax: limits.node.keptByteCount)
         guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
         return end
     }
@@ -439,7 +453,9 @@ extension Message {
 
 /// What the data directory held for a group.
 struct GroupRecovery {
+    /// Without data when the state store has it.
     var snapshot: Snapshot?
+    var stored: StoredState?
     var hardState = HardState()
     var entries: [Entry] = []
 }

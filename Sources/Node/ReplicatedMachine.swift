@@ -1,4 +1,5 @@
 import Prelude
+import Storage
 import Wire
 @_spi(Planted) import Workflow
 
@@ -23,6 +24,9 @@ protocol ReplicatedMachine: AnyObject {
     func apply(_ payload: ArraySlice<UInt8>, _ entry: AppliedEntry) -> (result: AppliedResult, effects: [Effect])
     func snapshot() -> [UInt8]
     func restore(_ snapshot: [UInt8]) throws(MalformedBytes)
+    /// Adds what has changed since the last batch; everything, after `restore` from a snapshot and at the beginning.
+    func fill(_ batch: inout StateBatch)
+    func restore(_ stored: StoredState) throws(ImpossibleContent)
 }
 
 /// Groups from 1: workflows and variables.
@@ -31,13 +35,15 @@ final class WorkflowGroupMachine: ReplicatedMachine {
     private let group: GroupID
     private let limits: WorkflowLimits
     private let plantedBugs: NodePlantedBugs
+    /// What the store holds is not what the machine's changes build on.
+    var mustReplaceStored = true
 
     init(group: GroupID, limits: WorkflowLimits, plantedBugs: NodePlantedBugs = []) {
         self.group = group
         self.limits = limits
         self.plantedBugs = plantedBugs
         machine = WorkflowMachine(group: group, limits: limits)
-        machine.ignoresEpochs = plantedBugs.contains(.ignoresEpochs)
+        prepare()
     }
 
     func apply(_ payload: ArraySlice<UInt8>, _ entry: AppliedEntry) -> (result: AppliedResult, effects: [Effect]) {
@@ -60,6 +66,18 @@ final class WorkflowGroupMachine: ReplicatedMachine {
 
     func restore(_ snapshot: [UInt8]) throws(MalformedBytes) {
         machine = try WorkflowMachine(snapshot: snapshot, limits: limits)
+        mustReplaceStored = true
+        prepare()
+    }
+
+    func restore(_ stored: StoredState) throws(ImpossibleContent) {
+        machine = try WorkflowMachine(try MachineContent(stored, group: group), group: group, limits: limits)
+        mustReplaceStored = false
+        prepare()
+    }
+
+    private func prepare() {
         machine.ignoresEpochs = plantedBugs.contains(.ignoresEpochs)
+        machine.trackChanges()
     }
 }

@@ -130,10 +130,14 @@ public struct NodeLimits: Sendable {
     public var voterCountMax = 5
     /// Silence after which the leader hands the runs of a node to others.
     public var ownerFailureMilliseconds: UInt64 = 2_000
-    /// A snapshot is taken after this many applied entries, or after this many bytes of them.
-    public var snapshotEntryCount: UInt64 = 50_000
-    public var snapshotByteCount: UInt64 = 64 << 20
-    /// Entries that stay in the log behind a snapshot, for followers that are a little behind.
+    /// The state store is brought up to date after this many applied entries, or after this many bytes of them.
+    public var storeEntryCount: UInt64 = 20_000
+    public var storeByteCount: UInt64 = 16 << 20
+    /// Applied entries that the state store has not been handed, and bytes of them, beyond which commands and entries of
+    /// the leader have to wait for it.
+    public var unstoredEntryCountMax: UInt64 = 200_000
+    public var unstoredByteCountMax: UInt64 = 256 << 20
+    /// Entries that stay in the log behind the state store, for followers that are a little behind.
     public var keptEntryCount: UInt64 = 10_000
     /// Likewise, in bytes of their data: the log is held in memory, too.
     public var keptByteCount: UInt64 = 64 << 20
@@ -351,7 +355,10 @@ extension Limits {
             wire.reconnectBackoffMillisecondsMin > 0
                 && wire.reconnectBackoffMillisecondsMin <= wire.reconnectBackoffMillisecondsMax,
             "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
-        try check(node.keptEntryCount < node.snapshotEntryCount, "node.keptEntryCount < node.snapshotEntryCount")
+        try check(node.keptEntryCount < node.storeEntryCount, "node.keptEntryCount < node.storeEntryCount")
+        try check(
+            node.storeEntryCount <= node.unstoredEntryCountMax && node.storeByteCount <= node.unstoredByteCountMax,
+            "node.storeEntryCount ≤ node.unstoredEntryCountMax, node.storeByteCount ≤ node.unstoredByteCountMax")
         try check(node.voterCountMax > 0, "node.voterCountMax > 0")
         try check(node.freshContactHeartbeatCount > 1, "node.freshContactHeartbeatCount > 1")
         try check(

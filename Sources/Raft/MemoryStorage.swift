@@ -11,6 +11,10 @@ public final class MemoryStorage: RaftStorage {
     @exclusivity(unchecked) private var compacted = LogPosition(term: 0, index: 0)
     @exclusivity(unchecked) private var log: Deque<Entry> = []
 
+    /// Makes the snapshot that a follower is sent, as of now; nil when that is not possible at the moment. Without it
+    /// the newest one recorded here is sent. Must not come back to this object.
+    public var snapshotSource: (() -> Snapshot?)?
+
     public init() {}
 
     public func initialState() -> (HardState, ConfState) { (hardState, newestSnapshot.metadata.confState) }
@@ -33,7 +37,11 @@ public final class MemoryStorage: RaftStorage {
         return Array(wanted.prefix(wanted.countFitting(byteCountMax)))
     }
 
-    public func snapshot() throws(RaftStorageError) -> Snapshot { newestSnapshot }
+    public func snapshot() throws(RaftStorageError) -> Snapshot {
+        guard let snapshotSource else { return newestSnapshot }
+        guard let snapshot = snapshotSource() else { throw .snapshotTemporarilyUnavailable }
+        return snapshot
+    }
 
     public func setHardState(_ state: HardState) { hardState = state }
 

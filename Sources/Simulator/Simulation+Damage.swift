@@ -8,12 +8,37 @@ struct Damage {
     let member: SimulatedMember
     let id: NodeID
     let path: String
-    let offset: UInt64
+    /// The block of the file that has the flipped byte, as it was left.
+    let block: [UInt8]
+    let blockOffset: Int
     var phase = Phase.hidden
+
+    init(of member: SimulatedMember, id: NodeID, path: String, offset: UInt64) {
+        self.member = member
+        self.id = id
+        self.path = path
+        blockOffset = Int(offset) / Self.blockByteCount * Self.blockByteCount
+        block = Self.block(of: path, at: blockOffset, on: member)
+    }
+
+    /// Of a state store's pages, which are written as a whole.
+    private static let blockByteCount = 4096
+
+    private static func block(of path: String, at offset: Int, on member: SimulatedMember) -> [UInt8] {
+        Array(member.disk.contents(path)?.dropFirst(offset).prefix(blockByteCount) ?? [])
+    }
+
+    /// A start reads only what it needs of a state store: it may have passed the byte over. Everything else is read in
+    /// full.
+    var isUnread: Bool {
+        path.hasSuffix(StateStore.suffix) && Self.block(of: path, at: blockOffset, on: member) == block
+    }
 
     enum Phase {
         /// The node has not been started since.
         case hidden
+        /// It has been started since and did not read the byte.
+        case latent
         /// It refused to start: its data is given up, and another machine takes its place.
         case replacing(by: SimulatedMember?, askedAt: Nanoseconds)
     }
@@ -30,7 +55,7 @@ extension Simulation {
         statistics.flippedBytes += 1
         victim.disk.flip(path, at: offset, mask: UInt8(choice.draw(1...255)))
         victim.log.note("byte \(offset) of \(path) flips")
-        damage = Damage(member: victim, id: node.id, path: path, offset: offset)
+        damage = Damage(of: victim, id: node.id, path: path, offset: offset)
         let losesPower = choice.chance(perMille: 500)
         world.schedule(after: min(fault.duration, .seconds(5))) { [unowned self] in
             guard let damage, damage.member === victim, case .hidden = damage.phase else { return }
@@ -80,12 +105,29 @@ extension Simulation {
     /// The flipped byte is of no consequence: nothing reads it any more.
     func startedUnharmed(_ member: SimulatedMember) {
         guard let damage, damage.member === member, case .hidden = damage.phase else { return }
-        member.log.note("is unharmed")
+        if damage.isUnread {
+            self.damage?.phase = .latent
+        } else {
+            member.log.note("is unharmed")
+            self.damage = nil
+        }
+    }
+
+    /// A damaged page that was not read may be written anew.
+    private func forgetOverwritten() {
+        guard let damage, case .latent = damage.phase, !damage.isUnread else { return }
         self.damage = nil
+    }
+
+    /// Nobody has to do anything about damage, now.
+    var isDamageDealtWith: Bool {
+        guard let damage, case .latent = damage.phase else { return self.damage == nil }
+        return true
     }
 
     /// What operators do about a machine whose data is lost: add another, and remove the old one until nobody counts it.
     func replaceDamaged() {
+        forgetOverwritten()
         guard let damage, case .replacing(let known, let askedAt) = damage.phase else { return }
         let replacement = known ?? addMember()
         if known == nil { replacement.start() }

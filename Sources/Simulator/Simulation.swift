@@ -183,7 +183,7 @@ final class Simulation {
         let hasRecovered = pass(.seconds(options.recoverySeconds)) {
             switchOffRemoved()
             replaceDamaged()
-            return clients.allSatisfy(\.isIdle) && damage == nil && hasOneLeaderPerGroup && allAppliedTheSame
+            return clients.allSatisfy(\.isIdle) && isDamageDealtWith && hasOneLeaderPerGroup && allAppliedTheSame
                 && (!options.isStorm || hasSettled)
         }
         if !hasRecovered, checker.violation == nil { checker.fail("liveness", whatIsMissing) }
@@ -309,7 +309,8 @@ final class Simulation {
         limits.raft.messageByteCountMax = 16 << 10
         limits.raft.tickMilliseconds = profile.tickMilliseconds
         limits.raft.electionTicks = Int(max(6, 600 / profile.tickMilliseconds))
-        limits.node.snapshotEntryCount = profile.snapshotEntryCount
+        limits.node.storeEntryCount = profile.snapshotEntryCount
+        limits.node.unstoredEntryCountMax = 4 * profile.snapshotEntryCount
         limits.node.keptEntryCount = profile.keptEntryCount
         limits.node.snapshotPartByteCount = 4 << 10
         limits.workflow.payloadByteCountMax = 16 << 10

@@ -2,7 +2,7 @@ import Prelude
 
 /// The directory in which a node keeps all that it must not forget, held by one process at a time.
 ///
-/// It holds `identity`, `lock`, and the directories `log` and `snapshots`; with `.N` behind their names once another set
+/// It holds `identity`, `lock`, and the directories `log`, `state` and `snapshots`; with `.N` behind their names once another set
 /// of data has taken the place of the first.
 public final class DataDirectory {
     public let path: String
@@ -18,6 +18,7 @@ public final class DataDirectory {
 
     public var logPath: String { filePath(path, Self.dataName("log", generation)) }
     public var snapshotsPath: String { filePath(path, Self.dataName("snapshots", generation)) }
+    public var statePath: String { filePath(path, Self.dataName("state", generation)) }
 
     /// Backups while they are made and handed out.
     public var backupPath: String { filePath(path, "backup") }

@@ -69,6 +69,29 @@ public final class SnapshotStore {
         saveNext()
     }
 
+    /// Removes the snapshots of `group` up to `index`: the state store holds more. `completion` as that of `save`.
+    public func discard(
+        _ group: GroupID, upTo index: LogIndex, completion: @escaping (Result<Void, StorageError>) -> Void
+    ) {
+        waiting.append { [self] in
+            work.perform { [directory, disk] in
+                do throws(DiskError) {
+                    for file in try SnapshotFile.all(in: directory, of: group, disk: disk) where file.index <= index {
+                        try disk.remove(filePath(directory, file.name))
+                    }
+                    return .success(())
+                } catch {
+                    return .failure(StorageError(error))
+                }
+            } completion: { [self] (result: Result<Void, StorageError>) in
+                isSaving = false
+                completion(result)
+                saveNext()
+            }
+        }
+        saveNext()
+    }
+
     private func saveNext() {
         guard !isSaving, !waiting.isEmpty else { return }
         isSaving = true

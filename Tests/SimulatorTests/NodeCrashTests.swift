@@ -8,7 +8,7 @@ import XCTest
 @testable import Simulator
 
 /// A whole node on a disk that fails, loses power or flips bits at every point of a scenario that goes through its start,
-/// writes, snapshots, truncation of its log, its end and its restart.
+/// writes, batches for its state store, truncation of its log, its end and its restart.
 ///
 /// Some points each time; all of them with `make crash` (RAFTORAL_CRASH=all).
 final class NodeCrashTests: XCTestCase {
@@ -41,7 +41,7 @@ final class NodeCrashTests: XCTestCase {
         XCTAssertEqual(Scenario(disk: clean).run(), .ended)
         let count = clean.operationCount
         XCTAssertGreaterThan(count, 200, "the scenario has many operations")
-        XCTAssertTrue(clean.paths.contains { $0.hasSuffix(".snapshot") }, "\(clean.paths)")
+        XCTAssertTrue(clean.paths.contains { $0.hasSuffix("/1.state") }, "\(clean.paths)")
         XCTAssertFalse(clean.paths.contains { $0.hasSuffix("/0000000000000001.log") }, "the log was truncated")
         for trouble in Trouble.allCases {
             for operation in points(count, sample: 40) {

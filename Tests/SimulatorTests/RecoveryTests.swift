@@ -38,10 +38,12 @@ final class RecoveryTests: XCTestCase {
 
     func test_theNewClusterHasWhatTheNodeHadAndOtherNames() throws {
         let (disk, old) = try makeSurvivor()
-        let files = Set(disk.paths)
+        // The empty logs beside the state stores may go.
+        func files() -> Set<String> { Set(disk.paths.filter { !$0.hasSuffix("-wal") || disk.contents($0) != [] }) }
+        let before = files()
         let looked = try ClusterRecovery(dataDirectory: "/data", disk: disk)
         looked.close()
-        XCTAssertEqual(Set(disk.paths), files, "looking changes nothing")
+        XCTAssertEqual(files(), before, "looking changes nothing")
         XCTAssertEqual(looked.report.nodeID, old.nodeID)
         XCTAssertEqual(looked.report.groups.map(\.group), [0, 1])
         XCTAssertEqual(looked.report.groups.map(\.configuration.voters), [[old.nodeID], [old.nodeID]])
@@ -53,7 +55,8 @@ final class RecoveryTests: XCTestCase {
         XCTAssertEqual(new.nodeID, NodeID(old.nodeID.rawValue + 1))
         for _ in 0..<2 { checkServes(disk) }
         // What was in use before is gone.
-        XCTAssertEqual(disk.paths.filter { $0.hasPrefix("/data/log/") || $0.hasPrefix("/data/snapshots/") }, [])
+        let unused = ["log", "state", "snapshots"].map { "/data/\($0)/" }
+        XCTAssertEqual(disk.paths.filter { path in unused.contains { path.hasPrefix($0) } }, [])
         // And once more: each time another cluster.
         let third = try XCTUnwrap(TestMachine(disk: disk).recover(seed: 3)).get()
         XCTAssertNotEqual(third.clusterID, new.clusterID)

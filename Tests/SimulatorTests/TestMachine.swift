@@ -53,7 +53,7 @@ final class TestMachine {
         limits.workflow.endedByteCountMax = 4 << 20
         limits.workflow.stateByteCountMax = 8 << 20
         limits.log.snapshotByteCountMax = 16 << 20
-        limits.node.snapshotEntryCount = 15
+        limits.node.storeEntryCount = 15
         limits.node.keptEntryCount = 4
         limits.node.backupPieceByteCount = 4 << 10
         limits.node.backupBytesPerSecondMax = 64 << 10

@@ -246,6 +246,38 @@ final class StateStoreTests: XCTestCase {
         XCTAssertGreaterThan(refused, file.count / 37 / 3)
     }
 
+    /// Loading does not read indices; damage there shows when a batch changes them.
+    func test_damageFoundInUseIsRefusedFromThenOn() throws {
+        let disk = FaultDisk()
+        let work = ManualWork()
+        let store = try StateFixture.open(disk, work)
+        for batch in StateFixture.batches.dropLast() { try StateFixture.write(batch, to: store, work) }
+        store.close()
+        let file = try XCTUnwrap(disk.contents(path))
+        let last = try XCTUnwrap(StateFixture.batches.last)
+        var found = 0
+        for offset in stride(from: 100, to: file.count, by: 4096) {
+            let flipped = disk.copy()
+            try flipped.remove(path + "-wal")
+            flipped.flip(path, at: UInt64(offset), mask: 4)
+            guard let store = try? StateFixture.open(flipped, work), (try? store.load()) != nil else { continue }
+            do {
+                try StateFixture.write(last, to: store, work)
+            } catch let StorageError.damaged(damaged, place, _) {
+                XCTAssertEqual(damaged, path)
+                store.close()
+                XCTAssertThrowsError(try StateFixture.open(flipped, work)) { error in
+                    guard case StorageError.damaged(path, place, let reason) = error else {
+                        return XCTFail("\(error)")
+                    }
+                    XCTAssertTrue(reason.contains(path + ".damaged"), reason)
+                }
+                found += 1
+            }
+        }
+        XCTAssertGreaterThan(found, 0)
+    }
+
     func test_aShorterFileIsRefused() throws {
         let disk = FaultDisk()
         _ = writeAll(disk)

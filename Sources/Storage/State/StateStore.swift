@@ -21,9 +21,21 @@ public final class StateStore {
     private final class StateFile: @unchecked Sendable {
         let rows: StateRows
         let group: GroupID
-        init(_ database: StateDatabase, group: GroupID) {
-            rows = StateRows(database: database)
+        let path: String
+        let disk: any Disk
+
+        init(_ rows: StateRows, group: GroupID, path: String, disk: any Disk) {
+            self.rows = rows
             self.group = group
+            self.path = path
+            self.disk = disk
+        }
+
+        /// Damage that no start looks for, such as that of an index, shows when the page is needed. From then on the file
+        /// is refused at the start, so that the node is repaired and does not stop again and again.
+        func noteDamage(_ error: StorageError) {
+            guard case .damaged(let damaged, let offset, let reason) = error, damaged == path else { return }
+            DamageNote(offset: offset, reason: reason).save(for: path, disk)
         }
     }
 
@@ -34,13 +46,44 @@ public final class StateStore {
         self.group = group
         self.work = work
         try onDisk { () throws(DiskError) in try disk.createDurableDirectory(directory) }
-        let path = filePath(directory, "\(group)\(Self.suffix)")
+        file = StateFile(
+            try Self.open(group, directory: directory, disk: disk, limits: limits), group: group,
+            path: Self.path(of: group, in: directory), disk: disk)
+    }
+
+    private static func path(of group: GroupID, in directory: String) -> String {
+        filePath(directory, "\(group)\(suffix)")
+    }
+
+    /// What the file of `group` in `directory` holds; nil when there is none. A batch that was committed when a crash
+    /// came is brought into the file, apart from that nothing changes. Blocks.
+    public static func read(
+        _ group: GroupID, directory: String, disk: any Disk, limits: StateLimits = StateLimits()
+    ) throws(StorageError) -> StoredState? {
+        let names: [String]
+        do throws(DiskError) {
+            names = try disk.list(directory)
+        } catch {
+            if error.kind == .notFound { return nil }
+            throw StorageError(error)
+        }
+        guard names.contains("\(group)\(suffix)") else { return nil }
+        let rows = try open(group, directory: directory, disk: disk, limits: limits)
+        defer { rows.database.close() }
+        return try rows.load(group: group)
+    }
+
+    private static func open(
+        _ group: GroupID, directory: String, disk: any Disk, limits: StateLimits
+    ) throws(StorageError) -> StateRows {
+        let path = path(of: group, in: directory)
+        try DamageNote.refuseNoted(path, disk)
         let database = try StateDatabase(path, disk: disk, cacheByteCount: limits.cacheByteCount)
         // A crash may have left committed transactions in the log beside the file.
         try database.checkpoint()
         try StateSchema.prepare(database)
         try database.refuseShortened(disk)
-        file = StateFile(database, group: group)
+        return StateRows(database: database)
     }
 
     /// What the machine knew as of the newest batch; nil before the first one. Blocks: for the start only.
@@ -102,7 +145,12 @@ public final class StateStore {
                 return
             }
             work.perform { [file] in
-                do throws(StorageError) { return .success(try body(file)) } catch { return .failure(error) }
+                do throws(StorageError) {
+                    return .success(try body(file))
+                } catch {
+                    file.noteDamage(error)
+                    return .failure(error)
+                }
             } completion: { [self] (result: Result<Output, StorageError>) in
                 end()
                 completion(result)

@@ -49,6 +49,7 @@ extension WorkflowMachine {
         run.records[place].isPending = false
         run.records[place].index = context.index
         run.records[place].timeMilliseconds = context.timeMilliseconds
+        noteRecord(at: fire.position, of: run)
         effects.append(.timerFired(run.id, position: fire.position))
         return .timerFired
     }
@@ -67,6 +68,7 @@ extension WorkflowMachine {
         try check(record, of: run)
         charge(run, record.byteCount)
         run.records.insert(record, at: place)
+        noteRecord(at: record.position, of: run)
         return nil
     }
 

@@ -10,6 +10,7 @@ extension WorkflowMachine {
         try check(start, context)
         let run = WorkflowRun(start, context)
         insert(run)
+        noteChange(of: run)
         effects.append(.execute(run.id))
         return .started(run.id, workflowID: run.workflowID)
     }
@@ -47,6 +48,7 @@ extension WorkflowMachine {
         run.endedIndex = context.index
         charge(run, (end.result?.byteCount ?? 0) + end.failure.utf8.count)
         insertIntoEnded(run)
+        noteChange(of: run)
         effects.append(.ended(run.id))
         forgetOldest(&effects)
         return .ended
@@ -65,6 +67,7 @@ extension WorkflowMachine {
         charge(run, -run.stalled.utf8.count)
         run.stalled = ""
         insertIntoOwner(run)
+        noteChange(of: run)
         effects.append(.execute(run.id))
         return .ownerChanged(run.epoch)
     }
@@ -76,6 +79,7 @@ extension WorkflowMachine {
         guard run.stalled.isEmpty else { return .alreadyRecorded }
         run.stalled = stall.reason
         charge(run, stall.reason.utf8.count)
+        noteChange(of: run)
         effects.append(.stalled(run.id))
         return .stalled
     }
@@ -140,6 +144,7 @@ extension WorkflowMachine {
             if !run.requestID.isEmpty { runsByRequest[ExactText(run.requestID)] = nil }
             endedByteCount -= run.byteCount
             runByteCount -= run.byteCount
+            noteForgotten(run)
             effects.append(.forgotten(run.id))
         }
     }

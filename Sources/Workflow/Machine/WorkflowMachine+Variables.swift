@@ -37,6 +37,7 @@ extension WorkflowMachine {
             let removed = variables.removeValue(forKey: ExactText(delete.key))
             guard let old = removed else { return .deleted(existed: false) }
             variableByteCount -= Self.byteCount(delete.key, old.value)
+            noteChange(ofVariable: ExactText(delete.key))
             return .deleted(existed: true)
         }
     }
@@ -55,6 +56,7 @@ extension WorkflowMachine {
         revision += 1
         variableByteCount += growth
         variables[ExactText(key)] = Variable(value: value, revision: revision)
+        noteChange(ofVariable: ExactText(key))
     }
 
     private func require(key: String) throws(Refusal) {

@@ -35,6 +35,8 @@ public final class WorkflowMachine {
     public internal(set) var revision: UInt64 = 0
     var answers = RequestAnswers()
     var origins: [NodeID: OriginWindow] = [:]
+    /// Nil as long as nobody follows.
+    var changes: MachineChanges?
 
     /// A planted mistake, for tests only: earlier owners of a run may go on.
     @_spi(Planted) public var ignoresEpochs = false

@@ -1,0 +1,119 @@
+import Prelude
+import Storage
+
+/// Writes one group's state store behind its log: at most one batch is under way.
+final class GroupStore {
+    enum State: Equatable {
+        case idle
+        case writing
+        /// The disk is full. Nothing was written; the batch waits for the next attempt.
+        case full
+    }
+
+    private let store: StateStore
+    private let clock: any Clock
+    private(set) var state = State.idle
+    private var retry: (any ScheduledTimer)?
+    private var isClosed = false
+
+    /// Why a batch found no room, once for each such batch; nil once it has found some.
+    var onSpace: (StorageError?) -> Void = { _ in }
+
+    private let fullDiskRetry: Nanoseconds
+
+    /// - Parameter fullDiskRetry: after this time a batch that found no room is tried again.
+    init(_ store: StateStore, clock: any Clock, fullDiskRetry: Nanoseconds) {
+        self.store = store
+        self.clock = clock
+        self.fullDiskRetry = fullDiskRetry
+    }
+
+    /// Precondition: idle. A full disk only delays it.
+    func write(_ batch: StateBatch, completion: @escaping (Result<Void, StorageError>) -> Void) {
+        invariant(state == .idle, "one batch is written at a time")
+        attempt(batch, isFirst: true, completion)
+    }
+
+    private func attempt(
+        _ batch: StateBatch, isFirst: Bool, _ completion: @escaping (Result<Void, StorageError>) -> Void
+    ) {
+        state = .writing
+        store.apply(batch) { [weak self] result in
+            guard let self, !isClosed else { return }
+            guard case .failure(.noSpace(let error)) = result else {
+                state = .idle
+                if !isFirst { onSpace(nil) }
+                return completion(result)
+            }
+            state = .full
+            if isFirst { onSpace(.noSpace(error)) }
+            retry = clock.schedule(after: fullDiskRetry) { [weak self] in
+                self?.attempt(batch, isFirst: false, completion)
+            }
+        }
+    }
+
+    func close(completion: @escaping () -> Void) {
+        isClosed = true
+        retry?.cancel()
+        store.close(completion: completion)
+    }
+}
+
+extension Node {
+    /// A full disk keeps the commands away as long as a store waits for space.
+    func watchStores() {
+        for (group, store) in stores {
+            store.onSpace = { [weak self] error in
+                self?.noteSpace(for: "the state of group \(group)", isFull: error != nil)
+                guard let error else { return }
+                self?.logger.warning(
+                    "cannot bring the state store up to date",
+                    metadata: ["group": "\(group)", "error": "\(error)"])
+            }
+        }
+    }
+
+    /// Brings the state stores up to date that are behind by more than their limits, or that hold the log up.
+    func updateStores() {
+        for group in groups {
+            guard let store = stores[group.id], store.state == .idle else { continue }
+            let holdsLogUp = durableLog.lastEntryHoldingOldestSegment(of: group.id).map { $0 <= group.appliedIndex }
+            guard group.wantsStoring || holdsLogUp == true else { continue }
+            let batch = group.takeBatch()
+            let index = batch.head.metadata.index
+            store.write(batch) { [weak self] result in
+                guard let self, phase != .stopped else { return }
+                switch result {
+                case .success:
+                    metrics.stateBatchCount += 1
+                    let end = group.noteStored(upTo: index, keepsEntries: holdsLogUp != true)
+                    if let end { durableLog.compact(group.id, upTo: end) }
+                    discardSnapshots(of: group, upTo: index)
+                case .failure(let error):
+                    stop(because: .storage(error))
+                }
+            }
+        }
+    }
+
+    /// The store holds what they hold. One that stays behind does no harm: the store is newer.
+    private func discardSnapshots(of group: RaftGroup, upTo index: LogIndex) {
+        snapshotStore.discard(group.id, upTo: index) { [logger] result in
+            guard case .failure(let error) = result else { return }
+            logger.warning("cannot remove a snapshot", metadata: ["group": "\(group.id)", "error": "\(error)"])
+        }
+    }
+
+    /// `completion` runs when no state store is in use any more.
+    func closeStores(completion: @escaping () -> Void) {
+        var openCount = stores.count
+        if openCount == 0 { return completion() }
+        for (_, store) in stores.sorted(by: { $0.key < $1.key }) {
+            store.close {
+                openCount -= 1
+                if openCount == 0 { completion() }
+            }
+        }
+    }
+}

@@ -59,7 +59,10 @@ extension Node {
     /// Whose full disk keeps a command for `group` from being accepted: this node's or that of the leader, or the first
     /// of those without which there is no majority.
     func fullDisk(of group: RaftGroup) -> NodeID? {
-        guard group.isLeader else { return disk.peers[group.leader] == .full ? group.leader : nil }
+        guard group.isLeader else {
+            let condition = disk.peers[group.leader]
+            return condition == .full || condition == .fullMajority ? group.leader : nil
+        }
         return isDiskFull ? id : neededFullVoter(of: group)
     }
 
@@ -71,11 +74,12 @@ extension Node {
         return 2 * (voters.count - full.count) > voters.count ? nil : full.min()
     }
 
-    /// What the peers are told: a leader without a majority that has room takes no commands either.
+    /// What the peers are told: a leader without a majority that has room takes no commands either. Only a disk's own
+    /// condition counts towards majorities: two leaders that hear of each other's would otherwise wait for ever.
     func toldDiskCondition(_ now: Nanoseconds) -> DiskCondition {
         let own = diskCondition(now)
         guard own == .inOrder, !disk.peers.isEmpty else { return own }
-        return groups.contains { $0.isLeader && neededFullVoter(of: $0) != nil } ? .full : own
+        return groups.contains { $0.isLeader && neededFullVoter(of: $0) != nil } ? .fullMajority : own
     }
 
     /// Called a few times a second.
@@ -97,7 +101,7 @@ extension Node {
     private func report(_ condition: DiskCondition) {
         disk.reported = condition
         switch condition {
-        case .full: logger.warning("the disk is full: commands are refused until there is space again")
+        case .full, .fullMajority: logger.warning("the disk is full: commands are refused until there is space again")
         case .slow: logger.warning("the disk is slow: this node leads nothing that another one can lead")
         case .inOrder: logger.notice("the disk is in order again")
         }

@@ -39,6 +39,12 @@ final class SimulationTests: XCTestCase {
         XCTAssertNil(run(84) { $0.faultSeconds = 60 }.violation)
         // A node whose disk failed while it started counted as started.
         XCTAssertNil(run(265) { $0.faultSeconds = 60 }.violation)
+        // A node that was out of the directory led another group, and never heard that it was.
+        XCTAssertNil(run(940_341) { $0.faultSeconds = 60 }.violation)
+        // The voter with the longest log had forgotten that a third one was committed.
+        XCTAssertNil(run(940_599) { $0.faultSeconds = 60 }.violation)
+        // Two leaders told each other that no majority had room, each because of the other.
+        XCTAssertNil(run(970_733) { $0.faultSeconds = 60 }.violation)
     }
 
     /// An entry behind one that added a fourth voter was committed by a leader that still counted three: rightly, but the

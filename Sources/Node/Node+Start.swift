@@ -432,11 +432,7 @@ private final class NodeStarter {
                 configuration: configuration, seams: seams, logger: logger, identity: identity,
                 advertisedAddress: advertised, server: server, listener: listener, dataDirectory: dataDirectory,
                 log: opened.log, snapshots: opened.snapshots,
-                stores: openedStores.mapValues {
-                    GroupStore(
-                        $0, clock: seams.clock,
-                        fullDiskRetry: .milliseconds(configuration.limits.node.fullDiskRetryMilliseconds))
-                },
+                stores: groupStores(recoveries),
                 groups: groups, directory: directory, registry: registry, turns: turns))
         node.startRuntimes()
         node.registerServices()
@@ -455,6 +451,16 @@ private final class NodeStarter {
         report(.listening(listener.address))
         report(.runtimeReady)
         return node
+    }
+
+    private func groupStores(_ recoveries: [GroupID: GroupRecovery]) -> [GroupID: GroupStore] {
+        var stores: [GroupID: GroupStore] = [:]
+        for (group, store) in openedStores {
+            stores[group] = GroupStore(
+                store, writtenIndex: recoveries[group]?.stored?.head.metadata.index ?? 0, clock: seams.clock,
+                fullDiskRetry: .milliseconds(configuration.limits.node.fullDiskRetryMilliseconds))
+        }
+        return stores
     }
 
     private func makeGroups(

@@ -117,8 +117,10 @@ public struct NodeLimits: Sendable {
     public var backupBytesPerSecondMax: UInt64 = 64 << 20
     /// A backup that nobody reads from for this long is dropped. A node has one at a time.
     public var backupIdleMilliseconds: UInt64 = 60_000
-    /// Rows that are written to a backup at once.
-    public var backupBatchRowCount = 10_000
+    /// State stores are copied in pieces of this size, for followers and for backups …
+    public var imagePieceByteCount = 1 << 20
+    /// … and at most this fast, so that the node's other work has the disk.
+    public var imageBytesPerSecondMax: UInt64 = 64 << 20
     /// Commands of this node that are proposed and not yet applied.
     public var pendingProposalCountMax = 65_536
     public var pendingProposalByteCountMax = 128 << 20
@@ -374,7 +376,8 @@ extension Limits {
             node.backupPieceByteCount > 0 && node.backupPieceByteCount + (64 << 10) <= wire.messageByteCountMax,
             "0 < node.backupPieceByteCount + 64 KiB ≤ wire.messageByteCountMax")
         try check(node.backupBytesPerSecondMax > 0, "node.backupBytesPerSecondMax > 0")
-        try check(node.backupBatchRowCount > 0, "node.backupBatchRowCount > 0")
+        try check(node.imagePieceByteCount > 0, "node.imagePieceByteCount > 0")
+        try check(node.imageBytesPerSecondMax > 0, "node.imageBytesPerSecondMax > 0")
         // Room for what is around a command: identifiers, and the message of the entry that carries it.
         let around = 64 << 10
         try check(

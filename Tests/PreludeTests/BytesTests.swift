@@ -87,6 +87,9 @@ final class BytesTests: XCTestCase {
         limits = Limits()
         limits.node.backupBytesPerSecondMax = 0
         XCTAssertThrowsError(try limits.validate())
+        limits = Limits()
+        limits.node.imageBytesPerSecondMax = 0
+        XCTAssertThrowsError(try limits.validate())
     }
 
     func test_addressesAndRunIDsParse() {

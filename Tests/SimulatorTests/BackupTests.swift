@@ -34,13 +34,13 @@ final class BackupTests: XCTestCase {
         var file: [UInt8] = []
         while true {
             let piece = try XCTUnwrap(read(node, begun.backupID, at: UInt64(file.count))).get()
-            XCTAssertEqual(BackupFile.checksumOf(piece.data), piece.checksum)
+            XCTAssertEqual(StateFiles.checksumOf(piece.data), piece.checksum)
             XCTAssertLessThanOrEqual(piece.data.count, 4 << 10)
             if piece.data.isEmpty { break }
             file += piece.data
         }
         XCTAssertEqual(UInt64(file.count), begun.byteCount)
-        XCTAssertEqual(BackupFile.checksumOf(file), begun.checksum)
+        XCTAssertEqual(StateFiles.checksumOf(file), begun.checksum)
         return file
     }
 

@@ -57,7 +57,7 @@ final class TestMachine {
         limits.node.keptEntryCount = 4
         limits.node.backupPieceByteCount = 4 << 10
         limits.node.backupBytesPerSecondMax = 64 << 10
-        limits.node.backupBatchRowCount = 7
+        limits.node.imagePieceByteCount = 16 << 10
         return limits
     }
 

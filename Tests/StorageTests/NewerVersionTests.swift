@@ -55,9 +55,13 @@ final class NewerVersionTests: XCTestCase {
         let disk = FaultDisk()
         let info = BackupInfo(clusterID: "c", node: 3, program: "1.0", createdMilliseconds: 7, directory: [1])
         let path = "/backup/b.sqlite"
-        try BackupFile.make(path, info: info, group: 1, disk: disk) { write throws(StorageError) in
-            for batch in StateFixture.batches { try write(batch) }
-        }
+        let work = ManualWork()
+        let store = try StateFixture.open(disk, work)
+        for batch in StateFixture.batches { try StateFixture.write(batch, to: store, work) }
+        try StateFixture.copy(store, to: path, disk, work)
+        store.close()
+        try StateFiles.remove(StateFixture.path, disk)
+        try BackupFile.make(of: path, info: info, disk: disk)
         XCTAssertEqual(disk.paths, [path], "the one file is all of it")
         let (state, found) = try BackupFile.read(path, group: 1, disk: disk)
         XCTAssertEqual(found, info)

@@ -322,6 +322,22 @@ enum StateFixture {
         try XCTUnwrap(result).get()
     }
 
+    /// Makes an image of the store at `path`; returns what it says that it holds.
+    @discardableResult
+    static func copy(
+        _ store: StateStore, to path: String, _ disk: any Disk, _ work: ManualWork, byteCount: Int = 64 << 10,
+        between: () throws -> Void = {}
+    ) throws -> StateHead {
+        let image = StateImage(path, disk: disk)
+        while true {
+            var result: Result<StateHead?, StorageError>?
+            store.advance(image, byteCount: byteCount) { result = $0 }
+            work.runUntilIdle()
+            if let head = try XCTUnwrap(result).get() { return head }
+            try between()
+        }
+    }
+
     static func run(_ index: UInt64, ended: UInt64 = 0) -> StoredRun {
         StoredRun(
             index: LogIndex(index), workflowID: "workflow-\(index)", type: index % 2 == 0 ? "even" : "odd",

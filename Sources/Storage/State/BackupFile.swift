@@ -39,22 +39,11 @@ public enum BackupFile {
             FROM records JOIN runs ON runs.run = records.run;
         """
 
-    /// Makes a backup at `path` of what `fill` hands over; what was there is replaced. Durable, with nothing beside it,
-    /// when this returns. Blocks.
-    public static func make(
-        _ path: String, info: BackupInfo, group: GroupID, disk: any Disk,
-        fill: ((StateBatch) throws(StorageError) -> Void) throws(StorageError) -> Void
-    ) throws(StorageError) {
-        try onDisk { () throws(DiskError) in try disk.createDirectory(parentDirectory(of: path)) }
-        try remove(path, disk)
+    /// Makes a backup of the image of a state store at `path`, in its place. Durable, with nothing beside it, when this
+    /// returns. Blocks.
+    public static func make(of path: String, info: BackupInfo, disk: any Disk) throws(StorageError) {
         let database = try StateDatabase(path, disk: disk, cacheByteCount: cacheByteCount)
         defer { database.close() }
-        try StateSchema.prepare(database)
-        let rows = StateRows(database: database)
-        try fill { batch throws(StorageError) in
-            try rows.apply(batch, group: group)
-            try database.checkpoint()
-        }
         try database.transaction { () throws(StorageError) in
             try database.run(schema)
             try database.execute(
@@ -105,48 +94,6 @@ public enum BackupFile {
             throw .damaged(file: database.path, offset: 0, reason: check.text(0))
         }
     }
-
-    // MARK: - As bytes
-
-    /// How many bytes it has, and their checksum. Blocks.
-    public static func measure(_ path: String, disk: any Disk) throws(StorageError) -> (UInt64, checksum: UInt32) {
-        var checksum: UInt32 = 0
-        var offset: UInt64 = 0
-        while true {
-            let piece = try readPiece(path, at: offset, byteCountMax: 1 << 20, disk: disk)
-            if piece.isEmpty { return (offset, checksum) }
-            checksum = checksumOf(piece, continuing: checksum)
-            offset += UInt64(piece.count)
-        }
-    }
-
-    /// Fewer bytes at the end of the file only. Blocks.
-    public static func readPiece(
-        _ path: String, at offset: UInt64, byteCountMax: Int, disk: any Disk
-    ) throws(StorageError) -> [UInt8] {
-        try onDisk { () throws(DiskError) in
-            let file = try disk.open(path, .readOnly)
-            defer { file.close() }
-            let byteCount = try file.byteCount
-            guard offset < byteCount else { return [] }
-            var piece = [UInt8](repeating: 0, count: Int(min(UInt64(byteCountMax), byteCount - offset)))
-            try file.readAll(into: &piece, at: offset, path: path)
-            return piece
-        }
-    }
-
-    public static func checksumOf(_ bytes: [UInt8], continuing checksum: UInt32 = 0) -> UInt32 {
-        bytes.withUnsafeBytes { crc32c($0, continuing: checksum) }
-    }
-
-    /// Removes the file and what SQLite keeps beside it. Harmless when there is none. Blocks.
-    public static func remove(_ path: String, _ disk: any Disk) throws(StorageError) {
-        for name in [path, path + StateDatabase.writeAheadSuffix, path + "-journal"] {
-            do throws(DiskError) { try disk.remove(name) } catch {
-                if error.kind != .notFound { throw StorageError(error) }
-            }
-        }
-    }
 }
 
 /// Writes a file under a temporary name, piece by piece, and gives it its own name once it is whole and durable.
@@ -173,7 +120,7 @@ public final class IncomingFile {
     public func append(_ piece: [UInt8]) throws(StorageError) {
         try onDisk { () throws(DiskError) in try file.write(piece, at: byteCount) }
         byteCount += UInt64(piece.count)
-        checksum = BackupFile.checksumOf(piece, continuing: checksum)
+        checksum = StateFiles.checksumOf(piece, continuing: checksum)
     }
 
     public func finish() throws(StorageError) {

@@ -6,13 +6,22 @@ import Prelude
 final class StateDatabase {
     let path: String
     let vfs: StateVFS
-    private var connection: OpaquePointer?
+    fileprivate var connection: OpaquePointer?
     private var statements: [String: StateStatement] = [:]
 
     static let writeAheadSuffix = "-wal"
 
+    enum Journal {
+        /// Changes come in transactions, each wholly or not at all.
+        case writeAhead
+        /// For a new file that counts only once it is whole.
+        case none
+    }
+
     /// Opens the database, and creates it when it is missing.
-    init(_ path: String, disk: any Disk, cacheByteCount: Int) throws(StorageError) {
+    init(
+        _ path: String, disk: any Disk, cacheByteCount: Int, journal: Journal = .writeAhead
+    ) throws(StorageError) {
         self.path = path
         vfs = StateVFS(disk: disk)
         try rewriteAheadLog(disk)
@@ -27,7 +36,7 @@ final class StateDatabase {
             try run("PRAGMA page_size = \(StateVFS.pageByteCount)")
             try run("PRAGMA cache_size = -\(max(64, cacheByteCount / 1024))")
             try run("PRAGMA temp_store = MEMORY")
-            try run("PRAGMA journal_mode = WAL")
+            try run("PRAGMA journal_mode = \(journal == .writeAhead ? "WAL" : "OFF")")
             try run("PRAGMA synchronous = FULL")
             try run("PRAGMA wal_autocheckpoint = 0")
         } catch {
@@ -134,7 +143,7 @@ final class StateDatabase {
         throw refused(result)
     }
 
-    private func refused(_ result: Int32) -> StorageError {
+    fileprivate func refused(_ result: Int32) -> StorageError {
         if let failure = vfs.takeFailure() { return failure }
         let reason = connection.map { String(cString: sqlite3_errmsg($0)) } ?? "error \(result)"
         switch result & 0xFF {
@@ -144,6 +153,47 @@ final class StateDatabase {
         default: return .disk(DiskError(kind: .io, operation: "use", path: path, reason: reason))
         }
     }
+}
+
+/// A copy of a database while it is made, a bounded number of pages at a time. What the source's connection commits in
+/// between goes into the pages that are there already: the copy is the source as it is when the last page is there.
+final class DatabaseCopy {
+    private let source: StateDatabase
+    private let destination: StateDatabase
+    private var backup: OpaquePointer?
+
+    private static let cacheByteCount = 1 << 20
+
+    /// Nothing is at `path` yet.
+    init(of source: StateDatabase, to path: String, disk: any Disk) throws(StorageError) {
+        self.source = source
+        destination = try StateDatabase(path, disk: disk, cacheByteCount: Self.cacheByteCount, journal: .none)
+        backup = sqlite3_backup_init(destination.connection, "main", source.connection, "main")
+        guard backup != nil else { throw destination.refused(SQLITE_ERROR) }
+    }
+
+    /// True once it is whole, and nothing of it is open any more. Not to be called after that, nor after a throw.
+    func step(pageCount: Int32) throws(StorageError) -> Bool {
+        switch sqlite3_backup_step(backup, pageCount) {
+        case SQLITE_OK: return false
+        case SQLITE_DONE:
+            let result = sqlite3_backup_finish(backup)
+            backup = nil
+            guard result == SQLITE_OK else { throw destination.refused(result) }
+            destination.close()
+            return true
+        case let result:
+            throw source.vfs.takeFailure() ?? destination.refused(result)
+        }
+    }
+
+    func end() {
+        sqlite3_backup_finish(backup)
+        backup = nil
+        destination.close()
+    }
+
+    deinit { end() }
 }
 
 /// A value of a column.

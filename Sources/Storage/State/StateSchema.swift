@@ -141,8 +141,8 @@ struct StateRows {
 
     // MARK: Reading
 
-    /// Nil as long as nothing was written.
-    func load(group: GroupID) throws(StorageError) -> StoredState? {
+    /// What the store is as of, with what else is in the same row; nil as long as nothing was written.
+    func head(group: GroupID) throws(StorageError) -> StoredState? {
         let head = try database.statement(
             "SELECT \"group\", configuration, digest, revision, first_answer, machine FROM head")
         try head.bind([])
@@ -156,6 +156,12 @@ struct StateRows {
                 metadata: try metadata(head.bytes(1)), digest: head.number(2), revision: head.number(3)))
         state.firstAnswer = head.number(4)
         state.blob = head.isNull(5) ? nil : head.bytes(5)
+        return state
+    }
+
+    /// Nil as long as nothing was written.
+    func load(group: GroupID) throws(StorageError) -> StoredState? {
+        guard var state = try head(group: group) else { return nil }
         state.runs = try runs(where: "remembered = 1 ORDER BY run", [])
         state.records = try records(
             where: "run IN (SELECT run FROM runs WHERE remembered = 1) ORDER BY run, position", [])

@@ -23,12 +23,20 @@ public final class StateStore {
         let group: GroupID
         let path: String
         let disk: any Disk
+        /// Under way: they end before the database does.
+        var images: [StateImage] = []
 
         init(_ rows: StateRows, group: GroupID, path: String, disk: any Disk) {
             self.rows = rows
             self.group = group
             self.path = path
             self.disk = disk
+        }
+
+        func close() {
+            for image in images { image.end() }
+            images = []
+            rows.database.close()
         }
 
         /// Damage that no start looks for, such as that of an index, shows when the page is needed. From then on the file
@@ -100,6 +108,23 @@ public final class StateStore {
         }
     }
 
+    /// Copies up to `byteCount` more bytes into `image`, which becomes the store as it is when the last one is there:
+    /// batches that are written in between are taken over. The state that it holds, once it is whole and durable but for
+    /// its name; nil before. After a failure nothing of the image is left. `completion` as that of `apply`.
+    public func advance(
+        _ image: StateImage, byteCount: Int, completion: @escaping (Result<StateHead?, StorageError>) -> Void
+    ) {
+        perform(completion) { file throws(StorageError) in
+            if !file.images.contains(where: { $0 === image }) { file.images.append(image) }
+            var isOver = true
+            defer { if isOver { file.images.removeAll { $0 === image } } }
+            let head = try image.advance(
+                file.rows, group: file.group, pageCount: byteCount / StateVFS.pageByteCount)
+            isOver = head != nil
+            return head
+        }
+    }
+
     /// Up to `limit` runs, newest first, without their records.
     public func list(
         _ filter: RunFilter, limit: Int, completion: @escaping (Result<[StoredRun], StorageError>) -> Void
@@ -122,11 +147,11 @@ public final class StateStore {
     public func close(completion: @escaping () -> Void = {}) {
         isClosed = true
         guard isBusy else {
-            file.rows.database.close()
+            file.close()
             return completion()
         }
         onIdle = { [file] in
-            file.rows.database.close()
+            file.close()
             completion()
         }
     }

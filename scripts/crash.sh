@@ -1,12 +1,49 @@
 #!/usr/bin/env bash
-# Everything that `make test` does by samples only: every operation of a disk failing, every byte flipped, and 200 times
-# kill -9 on one node and on three. RAFTORAL_KILL_ROUNDS=N for another number of kills.
+# Everything that `make test` does by samples only. Without arguments all of it, else some of:
+#   operations  each operation of a disk failing, four ways, under a whole node
+#   bytes       each byte of a data directory flipped
+#   log         long random histories of the log alone
+#   kills       200 times kill -9 on one node and on three; RAFTORAL_KILL_ROUNDS=N for another number
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-swift build --build-tests
-python=$(scripts/venv.sh)
-RAFTORAL_CRASH=all swift test --skip-build --filter NodeCrashTests
-STORAGE_ROUNDS=4000 swift test --skip-build --filter StorageTests.LogCrashTests
-RAFTORAL_KILL_ROUNDS=${RAFTORAL_KILL_ROUNDS:-200} RAFTORAL="$(swift build --show-bin-path)/raftoral" \
-    "$python" -m pytest Tests/Python/test_kill_nine.py -q
+# Each process takes its share of the points, and tells every few seconds how far it is.
+points() { # TEST
+    local part pid pids=() failed=0
+    for part in $(seq "$jobs"); do
+        RAFTORAL_CRASH=all RAFTORAL_CRASH_PART="$part/$jobs" \
+            "$bin/raftoralPackageTests.xctest" "SimulatorTests.NodeCrashTests/$1" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+    return "$failed"
+}
+
+operations() { points test_noOperationThatFailsLosesAnything; }
+bytes() { points test_everyFlippedByteIsHarmlessOrNamed; }
+log() { STORAGE_ROUNDS=4000 "$bin/raftoralPackageTests.xctest" StorageTests.LogCrashTests; }
+kills() {
+    local python
+    python=$(scripts/venv.sh)
+    RAFTORAL_KILL_ROUNDS=${RAFTORAL_KILL_ROUNDS:-200} RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python/test_kill_nine.py -q
+}
+
+parts=("$@")
+[ $# -gt 0 ] || parts=(operations bytes log kills)
+for part in "${parts[@]}"; do
+    case $part in
+        operations | bytes | log | kills) ;;
+        *) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+    esac
+done
+
+jobs=$(nproc)
+swift build --build-tests -j "$jobs"
+bin=$(swift build --show-bin-path)
+
+for part in "${parts[@]}"; do
+    began=$SECONDS
+    printf '\n── %s\n' "$part"
+    "$part"
+    echo "$part: passed in $((SECONDS - began)) s"
+done

@@ -1,8 +1,11 @@
-"""kill -9 of random nodes under a load of workflows: nothing that was acknowledged is lost, no step is recorded twice,
-and all nodes have applied the same.
+"""kill -9 of random nodes under a load of workflows and variables: nothing that was acknowledged is lost, no step is
+recorded and no put carried out twice, and all nodes have applied the same.
 
-RAFTORAL_SEED repeats a run's choices (not its timing); RAFTORAL_KILL_ROUNDS makes it longer or shorter: `make crash` does
-200 rounds with one node and 200 with three.
+A killed process leaves to its files what it has written, synchronized or not: losses of power are for the simulator and
+for the fake disks of `NodeCrashTests`.
+
+RAFTORAL_SEED repeats a run's choices (not its timing); RAFTORAL_KILL_ROUNDS makes it longer or shorter, and tells how far
+it is: `make kills` does 200 rounds with one node and 200 with three.
 """
 
 import collections
@@ -19,7 +22,8 @@ from nodes import fibonacci, json_payload, wait_for
 
 # By the count of nodes.
 ROUNDS = {3: 20, 1: 10}
-if "RAFTORAL_KILL_ROUNDS" in os.environ:
+IS_LONG = "RAFTORAL_KILL_ROUNDS" in os.environ
+if IS_LONG:
     ROUNDS = dict.fromkeys(ROUNDS, int(os.environ["RAFTORAL_KILL_ROUNDS"]))
 WORKERS = 6
 # What may go wrong with a call when a node dies under it.
@@ -38,14 +42,16 @@ class Client:
     def __init__(self, addresses, chance):
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 300)]
         self.channels = [grpc.insecure_channel(address, options=options) for address in addresses]
-        self.stubs = [rpc.WorkflowServiceStub(channel) for channel in self.channels]
+        self.workflows = [rpc.WorkflowServiceStub(channel) for channel in self.channels]
+        self.variables = [rpc.VariableServiceStub(channel) for channel in self.channels]
         self.chance = chance
 
     def ask(self, method, request, timeout, patience):
+        stubs = self.variables if method in ("Put", "Get") else self.workflows
         deadline = time.monotonic() + patience
         while True:
             try:
-                return getattr(self.chance.choice(self.stubs), method)(request, timeout=timeout)
+                return getattr(self.chance.choice(stubs), method)(request, timeout=timeout)
             except grpc.RpcError as error:
                 if error.code() not in PASSING or time.monotonic() > deadline:
                     raise
@@ -57,10 +63,12 @@ class Client:
 
 
 class Load:
-    """Starts workflows through random nodes until told to stop."""
+    """Starts workflows and puts variables through random nodes until told to stop."""
 
     def __init__(self, addresses, chance):
         self.acknowledged, self.failures = {}, []
+        # Puts that were acknowledged, the newest value of each key, and the revisions.
+        self.put_count, self.values, self.revisions = 0, {}, set()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
@@ -86,11 +94,22 @@ class Load:
                 assert answer.workflow_id == name
                 with self._lock:
                     self.acknowledged[name] = (n, answer.run_id)
+                for _ in range(chance.randint(0, 4)):
+                    self._put(client, f"key-{number}-{chance.randint(0, 9)}")
                 time.sleep(chance.uniform(0, 0.2))
         except Exception as error:  # noqa: BLE001 — told to the test's own thread
             self.failures.append(error)
         finally:
             client.close()
+
+    def _put(self, client, key):
+        value = os.urandom(8).hex()
+        request = pb.PutRequest(key=key, value=value.encode(), request_id=value)
+        revision = client.ask("Put", request, timeout=10, patience=900).revision
+        with self._lock:
+            self.put_count += 1
+            self.values[key] = value
+            self.revisions.add(revision)
 
     def stop(self):
         self._stopping.set()
@@ -109,8 +128,17 @@ def test_kills(processes, capsys, count):
     addresses = [node.address for node in nodes]
     load = Load(addresses, chance)
     began = time.monotonic()
+
+    def tell(done, end):
+        with capsys.disabled():
+            print(
+                f"{done} kills, {len(load.acknowledged)} workflows and {load.put_count} puts acknowledged in "
+                f"{time.monotonic() - began:.0f} s", end=end, flush=True)
+
     try:
-        for _ in range(rounds):
+        for done in range(rounds):
+            if IS_LONG and done % 10 == 0:
+                tell(done, "\n")
             time.sleep(chance.uniform(0.2, 3.0))
             place = chance.randrange(count)
             nodes[place].process.kill()
@@ -122,10 +150,10 @@ def test_kills(processes, capsys, count):
     finally:
         load.stop()
     assert not load.failures, load.failures
-    with capsys.disabled():
-        print(f"{len(load.acknowledged)} workflows in {time.monotonic() - began:.0f} s ", end="", flush=True)
+    tell(rounds, " ")
     assert len(load.acknowledged) > rounds
     check_results(load.acknowledged, addresses, chance)
+    check_values(load, addresses, chance)
     check_digests(nodes)
 
 
@@ -147,6 +175,20 @@ def check_results(acknowledged, addresses, chance):
             owners[len({step.epoch for step in steps}) > 1] += 1
         # A test in which no run changed hands would have shown nothing.
         assert owners[True] > 0
+    finally:
+        client.close()
+
+
+def check_values(load, addresses, chance):
+    client = Client(addresses, chance)
+    try:
+        for key, value in load.values.items():
+            found = client.ask("Get", pb.GetRequest(key=key), timeout=60, patience=900)
+            assert found.value.decode() == value, key
+        # Every put takes the next revision of the cluster: each has been carried out, once.
+        assert load.revisions == set(range(1, load.put_count + 1))
+        last = client.ask("Put", pb.PutRequest(key="last", value=b"", request_id="last"), timeout=10, patience=900)
+        assert last.revision == load.put_count + 1
     finally:
         client.close()
 

@@ -10,18 +10,8 @@ import XCTest
 /// A whole node on a disk that fails, loses power or flips bits at every point of a scenario that goes through its start,
 /// writes, batches for its state store, truncation of its log, its end and its restart.
 ///
-/// Some points each time; all of them with `make crash` (RAFTORAL_CRASH=all).
+/// The same few points each time; all of them with `make crash`: see `CrashPoints`.
 final class NodeCrashTests: XCTestCase {
-    private var isComplete: Bool { ProcessInfo.processInfo.environment["RAFTORAL_CRASH"] == "all" }
-
-    /// Every point, or so many of them, spread over all.
-    private func points(_ count: Int, sample: Int) -> [Int] {
-        let step = isComplete ? 1 : max(1, count / sample)
-        // Other points with each process, named when one fails.
-        let first = isComplete || step == 1 ? 0 : Int.random(in: 0..<step)
-        return Array(stride(from: first, to: count, by: step))
-    }
-
     // MARK: - Operations that fail
 
     /// What becomes of the n-th operation of the disk, and of the machine then.
@@ -43,14 +33,17 @@ final class NodeCrashTests: XCTestCase {
         XCTAssertGreaterThan(count, 200, "the scenario has many operations")
         XCTAssertTrue(clean.paths.contains { $0.hasSuffix("/1.state") }, "\(clean.paths)")
         XCTAssertFalse(clean.paths.contains { $0.hasSuffix("/0000000000000001.log") }, "the log was truncated")
+        var table = CrashTable("fault", "operations", ["the node ended", "it did not start", "unharmed"])
         for trouble in Trouble.allCases {
-            for operation in points(count, sample: 40) {
-                try check(trouble, at: operation + 1)
+            for operation in CrashPoints("operations, \(trouble)", of: count, sample: 40) {
+                table.count("\(trouble)", try check(trouble, at: operation + 1))
             }
         }
+        table.print()
     }
 
-    private func check(_ trouble: Trouble, at operation: Int) throws {
+    /// What the fault did to the node when it struck.
+    private func check(_ trouble: Trouble, at operation: Int) throws -> String {
         let context = "\(trouble) at operation \(operation)"
         let disk = FaultDisk(seed: UInt64(operation))
         switch trouble {
@@ -74,7 +67,10 @@ final class NodeCrashTests: XCTestCase {
         // What a start has found is there from then on.
         for _ in 0..<2 {
             let node = TestMachine(disk: disk)
-            guard case .success = node.start() else { return XCTFail("\(context): \(node.outcomeText)") }
+            guard case .success = node.start() else {
+                XCTFail("\(context): \(node.outcomeText)")
+                break
+            }
             for (key, accepted) in scenario.accepted {
                 let value = node.value(of: key)
                 XCTAssertTrue(accepted.contains(value), "\(context): \(key) is \(value ?? "missing")")
@@ -82,11 +78,14 @@ final class NodeCrashTests: XCTestCase {
             }
             node.end(losesPower: true)
         }
+        if end == .ended { return "unharmed" }
+        return scenario.hasStarted ? "the node ended" : "it did not start"
     }
 
     // MARK: - Bytes that flip
 
     func test_everyFlippedByteIsHarmlessOrNamed() throws {
+        var table = CrashTable("file", "bytes", ["refused", "unharmed"])
         for isClosed in [true, false] {
             let disk = FaultDisk(seed: 1)
             let scenario = Scenario(disk: disk)
@@ -97,28 +96,39 @@ final class NodeCrashTests: XCTestCase {
             guard case .success = sound.start() else { return XCTFail("\(sound.outcomeText)") }
             let state = sound.state
             sound.end()
+            // The pages of a closed store are like those of one whose process was killed: some of their bytes are enough.
             let places = disk.paths.flatMap { path in
-                (disk.contents(path) ?? []).indices.map { (path: path, offset: UInt64($0)) }
+                let count = disk.contents(path)?.count ?? 0
+                let step = isClosed && path.contains("/state/") ? 16 : 1
+                return stride(from: 0, to: count, by: step).map { (path: path, offset: UInt64($0)) }
             }
             XCTAssertGreaterThan(places.count, 10_000)
-            var refusedCount = 0
-            for point in points(places.count, sample: 400) {
+            let end = isClosed ? "ended in order" : "killed"
+            for point in CrashPoints("bytes, \(end)", of: places.count, sample: 400) {
                 let (path, offset) = places[point]
                 let flipped = disk.copy()
                 flipped.flip(path, at: offset, mask: 1 << UInt8(point * 5 % 8))
-                let node = TestMachine(disk: flipped)
-                switch node.start() {
-                case .success: XCTAssertEqual(node.state, state, "\(path) at \(offset)")
-                case .failure(.storage(.damaged(let file, let place, _))):
-                    refusedCount += 1
-                    let length = try XCTUnwrap(disk.contents(file), "\(path) at \(offset): \(file)").count
-                    XCTAssertLessThanOrEqual(Int(place), length, "\(path) at \(offset)")
-                default: XCTFail("\(path) at \(offset): \(node.outcomeText)")
-                }
-                node.end()
+                let outcome = try startAfterFlip(flipped, "\(path) at \(offset)", soundState: state)
+                table.count("\(path), \(end)", outcome)
             }
-            XCTAssertGreaterThan(refusedCount, isComplete ? 5_000 : 10)
         }
+        XCTAssertGreaterThan(table.sum("refused"), CrashPoints.isComplete ? 10_000 / CrashPoints.partCount : 20)
+        table.print()
+    }
+
+    private func startAfterFlip(_ disk: FaultDisk, _ context: String, soundState: [[UInt8]]) throws -> String {
+        let node = TestMachine(disk: disk)
+        defer { node.end() }
+        switch node.start() {
+        case .success:
+            XCTAssertEqual(node.state, soundState, context)
+            return "unharmed"
+        case .failure(.storage(.damaged(let file, let place, _))):
+            let length = try XCTUnwrap(disk.contents(file), "\(context): \(file)").count
+            XCTAssertLessThanOrEqual(Int(place), length, context)
+        default: XCTFail("\(context): \(node.outcomeText)")
+        }
+        return "refused"
     }
 }
 
@@ -142,6 +152,8 @@ private final class Scenario {
     /// What each key may be: the value that was acknowledged last, and those that were written since.
     var accepted: [String: [String?]] = [:]
     var isClosedAtEnd = true
+    /// The node has run, in whichever life.
+    private(set) var hasStarted = false
 
     init(disk: FaultDisk) { self.disk = disk }
 
@@ -149,7 +161,7 @@ private final class Scenario {
         for life in 0..<2 {
             let node = TestMachine(disk: disk)
             switch node.start() {
-            case .success: break
+            case .success: hasStarted = true
             case .failure(let error):
                 node.end()
                 return .failed(error)

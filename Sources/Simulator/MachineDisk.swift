@@ -8,6 +8,8 @@ final class MachineDisk: Disk, @unchecked Sendable {
     private let disk: FaultDisk
     private let liesAboutSync: Bool
     var isGone = false
+    /// Of the newest operation.
+    private(set) var path = ""
 
     init(_ disk: FaultDisk, liesAboutSync: Bool) {
         self.disk = disk
@@ -15,6 +17,7 @@ final class MachineDisk: Disk, @unchecked Sendable {
     }
 
     fileprivate func check(_ operation: String, _ path: String) throws(DiskError) {
+        self.path = path
         guard isGone else { return }
         throw DiskError(kind: .io, operation: operation, path: path, reason: "the machine is gone")
     }

@@ -17,6 +17,7 @@ final class TestMachine {
     private let world: SimulatedWorld
     private let network: SimulatedNetwork
     private let machineDisk: MachineDisk
+    private let work: HeldWork
 
     /// - Parameter network: nil for one without other machines.
     init(disk: FaultDisk, network: SimulatedNetwork? = nil, host: String = "n1") {
@@ -26,6 +27,13 @@ final class TestMachine {
         world = network.world
         loop = SimulatedLoop(world: world, host: host)
         machineDisk = MachineDisk(disk, liesAboutSync: false)
+        work = HeldWork(loop, disk: machineDisk)
+    }
+
+    /// The disk below the state stores stalls: what is written there does not end.
+    var stallsStateStores: Bool {
+        get { work.holds }
+        set { work.holds = newValue }
     }
 
     var node: Node? { try? outcome?.get() }
@@ -39,7 +47,7 @@ final class TestMachine {
         }
     }
 
-    private static var limits: Limits {
+    static var limits: Limits {
         var limits = Limits()
         limits.log.segmentByteCount = 4 << 10
         limits.log.recordByteCountMax = 1 << 10
@@ -54,6 +62,7 @@ final class TestMachine {
         limits.workflow.stateByteCountMax = 8 << 20
         limits.log.snapshotByteCountMax = 16 << 20
         limits.node.storeEntryCount = 15
+        limits.node.unstoredEntryCountMax = 50
         limits.node.keptEntryCount = 4
         limits.node.backupPieceByteCount = 4 << 10
         limits.node.backupBytesPerSecondMax = 64 << 10
@@ -64,9 +73,11 @@ final class TestMachine {
     var now: Nanoseconds { world.now }
 
     private var seams: Seams {
-        loop.seams(
+        var seams = loop.seams(
             network: network.interface(of: loop), disk: machineDisk,
             randomSeed: loop.host.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })
+        seams.work = work
+        return seams
     }
 
     /// Makes a new cluster out of what the stopped machine has.
@@ -217,5 +228,38 @@ final class TestMachine {
             ended?.abandon()
         }
         outcome = nil
+    }
+}
+
+/// A loop's work. What has used a state store does not end while it is held.
+private final class HeldWork: Work {
+    private let loop: SimulatedLoop
+    private let disk: MachineDisk
+    private var held: [() -> Void] = []
+
+    var holds = false {
+        didSet {
+            guard !holds else { return }
+            for completion in held { loop.perform({}, completion: completion) }
+            held = []
+        }
+    }
+
+    init(_ loop: SimulatedLoop, disk: MachineDisk) {
+        self.loop = loop
+        self.disk = disk
+    }
+
+    func perform<Output: Sendable>(
+        _ body: @escaping @Sendable () -> Output, completion: @escaping (Output) -> Void
+    ) {
+        let disk = disk
+        loop.perform { [disk] in
+            let output = body()
+            return (output, disk.path.contains("/state/"))
+        } completion: { [self] output, isOfStateStore in
+            guard holds, isOfStateStore else { return completion(output) }
+            held.append { completion(output) }
+        }
     }
 }

@@ -60,7 +60,9 @@ public final class ClusterRecovery {
             }
         } catch {
             dataDirectory.close()
-            throw error
+            guard case .storage(.damaged(let file, let offset, let reason)) = error else { throw error }
+            // Nobody is left to fetch the data from, as a start would advise.
+            throw .cannotRecover(directory: path, reason: "\(file) is damaged at byte \(offset): \(reason)")
         }
         report = Report(
             directory: path, clusterID: identity.clusterID, nodeID: identity.nodeID,

@@ -110,7 +110,7 @@ extension NodeError: CustomStringConvertible {
         case .cannotRecover(let directory, let reason):
             """
             Cannot make a cluster out of \(directory): \(reason). Nothing was changed.
-              • Give the data directory of a node that was a member of the cluster.
+              • Give the data directory of a node that was a member of the cluster, of another survivor for example.
               • With no such node left, restore a backup: raftoral restore --help
             """
         case .cannotUseBackup(let file, let reason):

@@ -95,6 +95,27 @@ final class RecoveryTests: XCTestCase {
         XCTAssertGreaterThan(newCount, 2)
     }
 
+    /// A node that found damage in use is refused at its start. Made into a new cluster, it counts by what is needed of it.
+    func test_notedDamageIsPassedOverUnlessItIsNeeded() throws {
+        let (disk, _) = try makeSurvivor()
+        let file = "/data/state/1.state"
+        disk.setContents(file + ".damaged", Array("4096 the checksum of the page does not match".utf8))
+        let refused = TestMachine(disk: disk.copy())
+        guard case .failure(.storage(.damaged(file, 4096, _))) = refused.start() else {
+            return XCTFail(refused.outcomeText)
+        }
+        refused.end()
+        let needed = disk.copy()
+        needed.flip(file, at: 100, mask: 1)
+        XCTAssertThrowsError(try ClusterRecovery(dataDirectory: "/data", disk: needed)) { error in
+            guard case NodeError.cannotRecover(_, let reason) = error else { return XCTFail("\(error)") }
+            XCTAssertEqual(reason, "\(file) is damaged at byte 0: the checksum of the page does not match")
+        }
+        _ = try XCTUnwrap(TestMachine(disk: disk).recover()).get()
+        XCTAssertFalse(disk.paths.contains(file + ".damaged"))
+        checkServes(disk)
+    }
+
     func test_whatIsNoNodeIsRefused() throws {
         let disk = FaultDisk(seed: 4)
         XCTAssertThrowsError(try ClusterRecovery(dataDirectory: "/nowhere", disk: disk)) {

@@ -54,6 +54,7 @@ public final class StateStore {
         self.group = group
         self.work = work
         try onDisk { () throws(DiskError) in try disk.createDurableDirectory(directory) }
+        try DamageNote.refuseNoted(Self.path(of: group, in: directory), disk)
         file = StateFile(
             try Self.open(group, directory: directory, disk: disk, limits: limits), group: group,
             path: Self.path(of: group, in: directory), disk: disk)
@@ -64,7 +65,8 @@ public final class StateStore {
     }
 
     /// What the file of `group` in `directory` holds; nil when there is none. A batch that was committed when a crash
-    /// came is brought into the file, apart from that nothing changes. Blocks.
+    /// came is brought into the file, apart from that nothing changes. A note of damage is passed over: each page that is
+    /// needed is checked, and the damaged one may not be among them. Blocks.
     public static func read(
         _ group: GroupID, directory: String, disk: any Disk, limits: StateLimits = StateLimits()
     ) throws(StorageError) -> StoredState? {
@@ -85,7 +87,6 @@ public final class StateStore {
         _ group: GroupID, directory: String, disk: any Disk, limits: StateLimits
     ) throws(StorageError) -> StateRows {
         let path = path(of: group, in: directory)
-        try DamageNote.refuseNoted(path, disk)
         let database = try StateDatabase(path, disk: disk, cacheByteCount: limits.cacheByteCount)
         // A crash may have left committed transactions in the log beside the file.
         try database.checkpoint()

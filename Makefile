@@ -17,7 +17,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION) $(if $(filter release,$(CONFIGURAT
 SIMULATOR = swift run -c $(CONFIGURATION) --scratch-path .build/simulator $(UNCHECKED) --quiet raftoral-sim
 
 .PHONY: fuzz
-.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash kills storm simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
 .PHONY: cluster cluster-stop failover dist certs clean
 
 help: ## this list
@@ -52,6 +52,12 @@ test-tsan: deps ## the test suite under the thread sanitizer
 
 crash: deps ## crash, damage and kill nodes at every point, 200 times each: takes about an hour
 	@scripts/crash.sh
+
+kills: deps ## ROUNDS=200 times kill -9 under load on one node and on three
+	@RAFTORAL_KILL_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),RAFTORAL_SEED=$(SEED)) scripts/crash.sh kills
+
+storm: deps ## ROUNDS=50 changes of the members under load, kill -9 among them
+	@RAFTORAL_STORM_ROUNDS=$(or $(ROUNDS),50) $(if $(SEED),RAFTORAL_STORM_SEED=$(SEED)) scripts/crash.sh storm
 
 simulate: deps ## the real node over fake time, network and disks: COUNT seeds from SEED (default: drawn)
 	@$(SIMULATOR) --count $(COUNT) $(if $(SEED),--seed $(SEED))

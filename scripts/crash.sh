@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Everything that `make test` does by samples only. Without arguments all of it, else some of:
+# Everything that `make test` does by samples only. Without arguments all but the storm, else some of:
 #   operations  each operation of a disk failing, four ways, under a whole node
 #   bytes       each byte of a data directory flipped
 #   log         long random histories of the log alone
 #   kills       200 times kill -9 on one node and on three; RAFTORAL_KILL_ROUNDS=N for another number
+#   storm       nodes added, removed, replaced, moved, killed under load; RAFTORAL_STORM_ROUNDS=N changes, RAFTORAL_STORM_SEED=S
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,17 +23,25 @@ points() { # TEST
 operations() { points test_noOperationThatFailsLosesAnything; }
 bytes() { points test_everyFlippedByteIsHarmlessOrNamed; }
 log() { STORAGE_ROUNDS=4000 "$bin/raftoralPackageTests.xctest" StorageTests.LogCrashTests; }
-kills() {
+pytest() { # FILE
     local python
     python=$(scripts/venv.sh)
-    RAFTORAL_KILL_ROUNDS=${RAFTORAL_KILL_ROUNDS:-200} RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python/test_kill_nine.py -q
+    RAFTORAL="$bin/raftoral" "$python" -m pytest -q "Tests/Python/$1"
+}
+kills() {
+    export RAFTORAL_KILL_ROUNDS=${RAFTORAL_KILL_ROUNDS:-200}
+    pytest test_kill_nine.py
+}
+storm() {
+    export RAFTORAL_STORM_ROUNDS=${RAFTORAL_STORM_ROUNDS:-50}
+    pytest test_membership_storm.py
 }
 
 parts=("$@")
 [ $# -gt 0 ] || parts=(operations bytes log kills)
 for part in "${parts[@]}"; do
     case $part in
-        operations | bytes | log | kills) ;;
+        operations | bytes | log | kills | storm) ;;
         *) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
     esac
 done

@@ -2880,7 +2880,7 @@ const ProtobufCMessageDescriptor raftoral__workflow_command__descriptor =
   (ProtobufCMessageInit) raftoral__workflow_command__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__workflow_start__field_descriptors[7] =
+static const ProtobufCFieldDescriptor raftoral__workflow_start__field_descriptors[9] =
 {
   {
     "workflow_id",
@@ -2966,12 +2966,38 @@ static const ProtobufCFieldDescriptor raftoral__workflow_start__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "traceparent",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__WorkflowStart, traceparent),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tracestate",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__WorkflowStart, tracestate),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__workflow_start__field_indices_by_name[] = {
   3,   /* field[3] = input */
   5,   /* field[5] = owner_incarnation */
   4,   /* field[4] = owner_node_id */
   6,   /* field[6] = request_id */
+  7,   /* field[7] = traceparent */
+  8,   /* field[8] = tracestate */
   2,   /* field[2] = version */
   0,   /* field[0] = workflow_id */
   1,   /* field[1] = workflow_type */
@@ -2979,7 +3005,7 @@ static const unsigned raftoral__workflow_start__field_indices_by_name[] = {
 static const ProtobufCIntRange raftoral__workflow_start__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor raftoral__workflow_start__descriptor =
 {
@@ -2989,7 +3015,7 @@ const ProtobufCMessageDescriptor raftoral__workflow_start__descriptor =
   "Raftoral__WorkflowStart",
   "raftoral",
   sizeof(Raftoral__WorkflowStart),
-  7,
+  9,
   raftoral__workflow_start__field_descriptors,
   raftoral__workflow_start__field_indices_by_name,
   1,  raftoral__workflow_start__number_ranges,
@@ -4448,7 +4474,7 @@ const ProtobufCMessageDescriptor raftoral__checkpoint_summary__descriptor =
   (ProtobufCMessageInit) raftoral__checkpoint_summary__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor raftoral__describe_workflow_response__field_descriptors[5] =
+static const ProtobufCFieldDescriptor raftoral__describe_workflow_response__field_descriptors[7] =
 {
   {
     "summary",
@@ -4510,6 +4536,30 @@ static const ProtobufCFieldDescriptor raftoral__describe_workflow_response__fiel
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "traceparent",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__DescribeWorkflowResponse, traceparent),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tracestate",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__DescribeWorkflowResponse, tracestate),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned raftoral__describe_workflow_response__field_indices_by_name[] = {
   4,   /* field[4] = checkpoints */
@@ -4517,11 +4567,13 @@ static const unsigned raftoral__describe_workflow_response__field_indices_by_nam
   1,   /* field[1] = input */
   2,   /* field[2] = result */
   0,   /* field[0] = summary */
+  5,   /* field[5] = traceparent */
+  6,   /* field[6] = tracestate */
 };
 static const ProtobufCIntRange raftoral__describe_workflow_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor raftoral__describe_workflow_response__descriptor =
 {
@@ -4531,7 +4583,7 @@ const ProtobufCMessageDescriptor raftoral__describe_workflow_response__descripto
   "Raftoral__DescribeWorkflowResponse",
   "raftoral",
   sizeof(Raftoral__DescribeWorkflowResponse),
-  5,
+  7,
   raftoral__describe_workflow_response__field_descriptors,
   raftoral__describe_workflow_response__field_indices_by_name,
   1,  raftoral__describe_workflow_response__number_ranges,

@@ -1,15 +1,20 @@
 import FoundationEssentials
 import Logging
+import Raftoral
 
 /// One line per event on standard error, as text or as JSON.
 struct LineLogHandler: LogHandler {
     var logLevel: Logger.Level
     var metadata: Logger.Metadata = [:]
+    var metadataProvider: Logger.MetadataProvider?
     let label: String
     let format: LogFormat
 
     static func install(level: Logger.Level, format: LogFormat) {
-        LoggingSystem.bootstrap { label in LineLogHandler(logLevel: level, label: label, format: format) }
+        LoggingSystem.bootstrap(
+            { label, provider in
+                LineLogHandler(logLevel: level, metadataProvider: provider, label: label, format: format)
+            }, metadataProvider: .workflowTrace)
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -18,7 +23,8 @@ struct LineLogHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        let all = metadata.merging(event.metadata ?? [:]) { _, newer in newer }
+        let provided = metadataProvider?.get() ?? [:]
+        let all = metadata.merging(provided.merging(event.metadata ?? [:]) { $1 }) { $1 }
         let time = Date().formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
         switch format {
         case .text:

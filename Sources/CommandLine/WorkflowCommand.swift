@@ -90,6 +90,7 @@ struct WorkflowCommand: ParsableCommand {
             Console.out("\(summary.workflowID), run \(summary.runID): \(summary.type) v\(summary.version)")
             Console.out("status \(summary.status), owner node \(summary.ownerNodeID), epoch \(summary.epoch)")
             if !summary.stalled.isEmpty { Console.out("stalled: \(summary.stalled)") }
+            if let trace = answer.trace { Console.out("trace \(trace.traceID), started by span \(trace.parentID)") }
             Console.out("input \(answer.input.map(text) ?? "-")")
             if summary.status.isEnded {
                 Console.out(
@@ -246,6 +247,8 @@ private struct WorkflowView: Encodable {
     var input: String?
     var result: String?
     var failure: String
+    var traceparent: String?
+    var tracestate: String?
     var checkpoints: [Checkpoint]
 
     init(_ answer: DescribeWorkflowResponse) {
@@ -253,6 +256,8 @@ private struct WorkflowView: Encodable {
         input = answer.input.map(text)
         result = answer.result.map(text)
         failure = answer.failure
+        traceparent = answer.trace?.traceparent
+        tracestate = answer.trace?.tracestate
         checkpoints = answer.checkpoints.map {
             Checkpoint(
                 position: $0.position, kind: $0.kind, key: $0.key, value: $0.value.map(text), failure: $0.failure,

@@ -31,10 +31,12 @@ final class DirectoryMachine: ReplicatedMachine {
 
     init() { state = DirectoryState() }
 
-    init(clusterID: String, firstNode: NodeID, address: String, groups: [GroupID]) {
+    init(
+        clusterID: String, firstNode: NodeID, address: String, groups: [GroupID], protocolLevel level: UInt32 = 1
+    ) {
         state = DirectoryState(
             clusterID: clusterID, highestNodeID: firstNode,
-            members: [DirectoryMember(nodeID: firstNode, address: address)], groupIDs: groups, protocolLevel: 1)
+            members: [DirectoryMember(nodeID: firstNode, address: address)], groupIDs: groups, protocolLevel: level)
     }
 
     func apply(_ payload: ArraySlice<UInt8>, _ entry: AppliedEntry) -> (result: AppliedResult, effects: [Effect]) {

@@ -8,6 +8,7 @@ private final class LocalCall<Response: WireMessage>: ServiceCall {
 
     var onCancel: (() -> Void)?
     var isCancelled: Bool { given != nil }
+    let trace = TraceContext.current
     private var given: Answer?
     private var waiting: CheckedContinuation<Answer, Never>?
 

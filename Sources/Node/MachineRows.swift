@@ -73,7 +73,8 @@ extension StoredRun {
             requestID: run.requestID, startedMilliseconds: run.startedMilliseconds, owner: run.owner,
             ownerIncarnation: run.ownerIncarnation, epoch: run.epoch, stalled: run.stalled,
             endedMilliseconds: run.endedMilliseconds, endedIndex: run.endedIndex,
-            result: run.result.map(StoredPayload.init), failure: run.failure, isRemembered: true)
+            result: run.result.map(StoredPayload.init), failure: run.failure, isRemembered: true,
+            trace: run.trace?.description ?? "")
     }
 }
 
@@ -125,7 +126,7 @@ extension WorkflowRun {
             start: Command.Start(
                 workflowID: stored.workflowID, type: stored.type, version: stored.version,
                 input: Payload(stored.input), owner: stored.owner, ownerIncarnation: stored.ownerIncarnation,
-                requestID: stored.requestID),
+                requestID: stored.requestID, trace: TraceContext(stored.trace)),
             startedMilliseconds: stored.startedMilliseconds, status: status, epoch: stored.epoch,
             stalled: stored.stalled, endedMilliseconds: stored.endedMilliseconds, endedIndex: stored.endedIndex,
             result: stored.result.map(Payload.init), failure: stored.failure, records: known)

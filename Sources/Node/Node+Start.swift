@@ -214,7 +214,8 @@ private final class NodeStarter {
             let machine: any ReplicatedMachine =
                 group == .directory
                 ? DirectoryMachine(
-                    clusterID: identity.clusterID, firstNode: id, address: advertised.description, groups: groups)
+                    clusterID: identity.clusterID, firstNode: id, address: advertised.description, groups: groups,
+                    protocolLevel: configuration.protocolLevel)
                 : WorkflowGroupMachine(group: group, limits: configuration.limits.workflow)
             try await write(firstSnapshotOf: group, machine, voter: id, &opened)
         }
@@ -582,6 +583,10 @@ extension Node {
             ) { [weak self, id = group.id] command, completion in
                 guard let self, let group = groups[id] else { return completion(.failed(.stopping)) }
                 proposeForRuntime(command, in: group, completion: completion)
+            }
+            runtimes[group.id]?.onMessage = { [weak self, unowned group] run, reason in
+                guard let run = group.workflowMachine?.run(run) else { return }
+                self?.log(.warning, "a run does not advance", of: run, ["reason": "\(reason)"])
             }
         }
     }

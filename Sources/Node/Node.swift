@@ -2,6 +2,7 @@ import Logging
 import Prelude
 import Raft
 import Storage
+import Telemetry
 import Wire
 import Workflow
 
@@ -17,6 +18,7 @@ public final class Node {
     let seams: Seams
     let limits: Limits
     let logger: Logger
+    var logGate: LogGate
     let server: GRPCServer
     let listener: any Listener
     let dataDirectory: DataDirectory
@@ -75,6 +77,7 @@ public final class Node {
         limits = parts.configuration.limits
         seams = parts.seams
         logger = parts.logger
+        logGate = LogGate(limits: parts.configuration.limits.telemetry)
         id = parts.identity.nodeID
         clusterID = parts.identity.clusterID
         incarnation = parts.identity.incarnation

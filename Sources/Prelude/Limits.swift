@@ -288,6 +288,18 @@ public struct TelemetryLimits: Sendable {
     public init() {}
 }
 
+/// Of trace contexts, by the standard. Not to be set: what a run came with has to be read alike on every node.
+public enum TraceLimits {
+    public static let traceparentByteCount = 55
+    /// What is kept of a `tracestate`.
+    public static let tracestateByteCountMax = 512
+    public static let tracestateMemberCountMax = 32
+    /// Members with more than this are the first to go when there is no room for all.
+    public static let shortMemberByteCountMax = 128
+    /// A `tracestate` beyond this is not looked at.
+    public static let receivedTracestateByteCountMax = 8 << 10
+}
+
 /// Relations between limits that do not hold.
 public struct LimitViolation: Error, Sendable, CustomStringConvertible {
     public var description: String

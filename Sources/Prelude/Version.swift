@@ -3,5 +3,5 @@ public enum Version {
 
     /// Rises by one with each kind of command, message or record that older programs cannot read. What came with a level
     /// is used only once every member of the cluster has announced that level.
-    public static let protocolLevel: UInt32 = 1
+    public static let protocolLevel: UInt32 = 2
 }

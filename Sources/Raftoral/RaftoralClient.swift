@@ -15,7 +15,8 @@ import Workflow
 ///
 /// It keeps one connection to each node that it needs. A call goes to the nearest node that is well (a write to the
 /// leader, when it is known); when that does not answer, the next one is asked, until the call's deadline. Nothing
-/// happens twice by that: every write carries an id by which the cluster knows its repetitions.
+/// happens twice by that: every write carries an id by which the cluster knows its repetitions. Every call carries
+/// `TraceContext.current` of the task that makes it.
 public final class RaftoralClient: WorkflowClient {
     private let loop: EventLoop
     private let bound: LoopBound<ClusterChannel>
@@ -107,9 +108,12 @@ public final class RaftoralClient: WorkflowClient {
     private func call<Request: WireMessage, Response: WireMessage>(
         _ path: String, _ request: Request, _ response: Response.Type, kind: CallKind, timeout: Nanoseconds?
     ) async throws(WorkflowCallError) -> Response {
+        let metadata = TraceContext.current.map(Metadata.init) ?? Metadata()
         let result = await loop.hop(with: bound) { channel -> Result<Response, GRPCStatus> in
             do throws(GRPCStatus) {
-                return .success(try await channel.call(path, request, response, kind: kind, timeout: timeout))
+                return .success(
+                    try await channel.call(
+                        path, request, response, kind: kind, timeout: timeout, metadata: metadata))
             } catch {
                 return .failure(error)
             }

@@ -60,10 +60,12 @@ public enum Command: Equatable, Sendable {
         public var ownerIncarnation: Incarnation
         /// Empty: none.
         public var requestID: String
+        /// Nil until every member knows protocol level 2.
+        public var trace: TraceContext?
 
         public init(
             workflowID: String, type: String, version: UInt32, input: Payload, owner: NodeID,
-            ownerIncarnation: Incarnation, requestID: String = ""
+            ownerIncarnation: Incarnation, requestID: String = "", trace: TraceContext? = nil
         ) {
             self.workflowID = workflowID
             self.type = type
@@ -72,6 +74,7 @@ public enum Command: Equatable, Sendable {
             self.owner = owner
             self.ownerIncarnation = ownerIncarnation
             self.requestID = requestID
+            self.trace = trace
         }
     }
 

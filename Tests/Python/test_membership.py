@@ -133,7 +133,8 @@ def test_a_learner_moves_to_another_address(processes):
 
 def test_the_same_joiner_gets_the_same_id(processes):
     first = processes.node("--bootstrap").wait_until_running()
-    request = pb.JoinRequest(address=f"127.0.0.1:{free_port()}", request_id="token")
+    level = first.status().protocol_level
+    request = pb.JoinRequest(address=f"127.0.0.1:{free_port()}", request_id="token", protocol_level=level)
     ids = {first.cluster.Join(request, timeout=PATIENCE).node_id for _ in range(3)}
     assert ids == {2} and len(first.status().members) == 2
     # It never came, and holds nothing down: another joins and votes.

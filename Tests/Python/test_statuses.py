@@ -256,7 +256,7 @@ def test_cluster_refusals(node):
     cluster = node.cluster
     assert code(lambda: cluster.Join(pb.JoinRequest(address="nowhere"), timeout=60)) == INVALID
     assert code(lambda: cluster.Join(pb.JoinRequest(address="127.0.0.1:0"), timeout=60)) == INVALID
-    taken = pb.JoinRequest(address="127.0.0.1:9", node_id=1)
+    taken = pb.JoinRequest(address="127.0.0.1:9", node_id=1, protocol_level=node.status().protocol_level)
     assert code(lambda: cluster.Join(taken, timeout=60)) == grpc.StatusCode.ALREADY_EXISTS
     assert code(lambda: cluster.Remove(pb.RemoveRequest(node_id=99), timeout=60)) == NOT_FOUND
     transfer = pb.TransferLeaderRequest(group_id=77, node_id=1)

@@ -346,7 +346,7 @@ enum StateFixture {
             startedMilliseconds: Int64(index) * 10, owner: 1, ownerIncarnation: 3, epoch: 1, stalled: "",
             endedMilliseconds: Int64(ended) * 10, endedIndex: LogIndex(ended),
             result: ended == 0 ? nil : StoredPayload(encoding: "json", data: [1, 2, 3]), failure: "",
-            isRemembered: true)
+            isRemembered: true, trace: index % 2 == 0 ? "trace of \(index)" : "")
     }
 
     static func record(_ run: UInt64, _ position: UInt32, byteCount: Int = 300) -> StoredRunRecord {

@@ -87,6 +87,12 @@ extension RandomValues {
 
     mutating func status() -> WorkflowStatus { code(WorkflowStatus.allCases) }
 
+    mutating func trace() -> TraceContext? {
+        TraceContext(
+            traceparent: ["", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"][pick(2)],
+            tracestate: ["", "a=1", "b=2,c=x y"][pick(3)])
+    }
+
     mutating func origin() -> CommandOrigin {
         CommandOrigin(node: identifier(), incarnation: identifier(), sequence: number())
     }
@@ -97,7 +103,7 @@ extension RandomValues {
             .start(
                 Command.Start(
                     workflowID: text(), type: text(), version: number(), input: payload(), owner: identifier(),
-                    ownerIncarnation: identifier(), requestID: text()))
+                    ownerIncarnation: identifier(), requestID: text(), trace: trace()))
         case 1:
             .end(
                 Command.End(

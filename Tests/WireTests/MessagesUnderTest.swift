@@ -71,7 +71,7 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
         MessageUnderTest(DescribeWorkflowResponse.self) {
             DescribeWorkflowResponse(
                 summary: $0.summary(), input: $0.optionalPayload(), result: $0.optionalPayload(),
-                failure: $0.text(), checkpoints: $0.list { $0.checkpointSummary() })
+                failure: $0.text(), checkpoints: $0.list { $0.checkpointSummary() }, trace: $0.trace())
         },
         MessageUnderTest(ListWorkflowsRequest.self) {
             ListWorkflowsRequest(

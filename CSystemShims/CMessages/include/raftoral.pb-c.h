@@ -262,10 +262,15 @@ struct  Raftoral__WorkflowStart
   uint64_t owner_node_id;
   uint64_t owner_incarnation;
   char *request_id;
+  /*
+   * W3C trace context of the call; empty: none. From protocol level 2 on
+   */
+  char *traceparent;
+  char *tracestate;
 };
 #define RAFTORAL__WORKFLOW_START__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__workflow_start__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, NULL, 0, 0, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, NULL, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 struct  Raftoral__WorkflowEnd
@@ -554,10 +559,15 @@ struct  Raftoral__DescribeWorkflowResponse
   char *failure;
   size_t n_checkpoints;
   Raftoral__CheckpointSummary **checkpoints;
+  /*
+   * what StartWorkflow came with; empty: nothing
+   */
+  char *traceparent;
+  char *tracestate;
 };
 #define RAFTORAL__DESCRIBE_WORKFLOW_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&raftoral__describe_workflow_response__descriptor) \
-    , NULL, NULL, NULL, (char *)protobuf_c_empty_string, 0,NULL }
+    , NULL, NULL, NULL, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 struct  Raftoral__ListWorkflowsRequest

@@ -50,14 +50,14 @@ public final class ClusterChannel {
     /// `ClientLimits.openCallCountMax` calls open it fails with RESOURCE_EXHAUSTED.
     public func call<Request: WireMessage, Response: WireMessage>(
         _ path: String, _ request: Request, _ response: Response.Type, kind: CallKind, timeout: Nanoseconds?,
-        completion: @escaping (Result<Response, GRPCStatus>) -> Void
+        metadata: Metadata = Metadata(), completion: @escaping (Result<Response, GRPCStatus>) -> Void
     ) {
         let now = seams.clock.now
         let call = PendingCall(
             kind: kind, deadline: timeout.map { now + $0 },
             retriesUntil: now + min(timeout ?? .max / 2, .milliseconds(limits.client.retryMilliseconds)))
         call.send = { [unowned self] peer, timeout, done in
-            client(peer).call(path, request, response, timeout: timeout) { result, wasSent in
+            client(peer).call(path, request, response, metadata: metadata, timeout: timeout) { result, wasSent in
                 switch result {
                 case .success: done(nil) { completion(result) }
                 case .failure(let status):
@@ -70,10 +70,13 @@ public final class ClusterChannel {
     }
 
     public func call<Request: WireMessage, Response: WireMessage>(
-        _ path: String, _ request: Request, _ response: Response.Type, kind: CallKind, timeout: Nanoseconds?
+        _ path: String, _ request: Request, _ response: Response.Type, kind: CallKind, timeout: Nanoseconds?,
+        metadata: Metadata = Metadata()
     ) async throws(GRPCStatus) -> Response {
         let result = await withCheckedContinuation { continuation in
-            call(path, request, response, kind: kind, timeout: timeout) { continuation.resume(returning: $0) }
+            call(path, request, response, kind: kind, timeout: timeout, metadata: metadata) {
+                continuation.resume(returning: $0)
+            }
         }
         return try result.get()
     }

@@ -32,11 +32,11 @@ public final class NodeClient {
 
     /// Tells besides whether the node may have received the request.
     func call<Request: WireMessage, Response: WireMessage>(
-        _ path: String, _ request: Request, _ response: Response.Type, timeout: Nanoseconds?,
-        completion: @escaping (Result<Response, GRPCStatus>, _ wasSent: Bool) -> Void
+        _ path: String, _ request: Request, _ response: Response.Type, metadata: Metadata = Metadata(),
+        timeout: Nanoseconds?, completion: @escaping (Result<Response, GRPCStatus>, _ wasSent: Bool) -> Void
     ) {
         weak var sent: ClientCall?
-        sent = channel.unary(path, request.encoded(), timeout: timeout) { result in
+        sent = channel.unary(path, request.encoded(), metadata: metadata, timeout: timeout) { result in
             completion(result.flatMap(Self.decode), sent?.wasSent ?? true)
         }
     }

@@ -24,11 +24,34 @@ protocol ServiceCall: AnyObject {
     /// The caller waits no more; not called when that is so already.
     var onCancel: (() -> Void)? { get set }
     var isCancelled: Bool { get }
+    /// What the caller sent along, or nil.
+    var trace: TraceContext? { get }
     func respond(_ bytes: [UInt8])
     func fail(_ status: GRPCStatus)
 }
 
-extension UnaryCall: ServiceCall {}
+extension UnaryCall: ServiceCall {
+    var trace: TraceContext? { TraceContext(metadata) }
+}
+
+extension TraceContext {
+    /// Nil when none was sent along. Several `traceparent` are none; several `tracestate` are one list.
+    public init?(_ metadata: Metadata) {
+        let parents = metadata.texts(TraceContext.traceparentName)
+        guard parents.count == 1 else { return nil }
+        let states = metadata.texts(TraceContext.tracestateName).joined(separator: ",")
+        self.init(traceparent: parents[0], tracestate: states)
+    }
+}
+
+extension Metadata {
+    /// As callers send it along.
+    public init(_ trace: TraceContext) {
+        self.init()
+        add(TraceContext.traceparentName, trace.traceparent)
+        if !trace.tracestate.isEmpty { add(TraceContext.tracestateName, trace.tracestate) }
+    }
+}
 
 extension ServiceCall {
     func respond(_ message: some WireMessage) { respond(message.encoded()) }

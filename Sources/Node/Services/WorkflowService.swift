@@ -32,7 +32,7 @@ struct WorkflowService {
         let start = Command.Start(
             workflowID: workflowID, type: request.type, version: version,
             input: request.input ?? Payload(data: []), owner: node.id, ownerIncarnation: node.incarnation,
-            requestID: request.requestID)
+            requestID: request.requestID, trace: node.knowsTraces ? call.trace : nil)
         node.execute(.start(start), in: group, for: call) { result in
             guard case .started(let run, let workflowID) = result else { return nil }
             return StartWorkflowResponse(workflowID: workflowID, runID: run).encoded()
@@ -89,7 +89,7 @@ struct WorkflowService {
             let run = try find(machine, workflowID: request.workflowID, runID: request.runID)
             return DescribeWorkflowResponse(
                 summary: WorkflowSummary(run), input: run.input, result: run.result, failure: run.failure,
-                checkpoints: run.records.map(CheckpointSummary.init)
+                checkpoints: run.records.map(CheckpointSummary.init), trace: run.trace
             ).encoded()
         }
     }
@@ -145,6 +145,9 @@ struct WorkflowService {
 }
 
 extension Node {
+    /// Programs of level 1 would lose what they do not know of.
+    fileprivate var knowsTraces: Bool { directory.state.protocolLevel >= 2 }
+
     /// The version to start: the highest that is registered here when 0 is asked for. Nil: not registered.
     func registeredVersion(of type: String, asked: UInt32) -> UInt32? {
         if asked == 0 { return registry.highestVersion(of: type) }

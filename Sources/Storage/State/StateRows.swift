@@ -35,12 +35,14 @@ public struct StoredRun: Equatable, Sendable {
     public var failure: String
     /// The machine knows it. False for ended runs that only the store knows.
     public var isRemembered: Bool
+    /// The trace context of its start, in one line; empty: none.
+    public var trace: String
 
     public init(
         index: LogIndex, workflowID: String, type: String, version: UInt32, status: String, statusCode: UInt32,
         input: StoredPayload, requestID: String, startedMilliseconds: Int64, owner: NodeID,
         ownerIncarnation: Incarnation, epoch: Epoch, stalled: String, endedMilliseconds: Int64, endedIndex: LogIndex,
-        result: StoredPayload?, failure: String, isRemembered: Bool
+        result: StoredPayload?, failure: String, isRemembered: Bool, trace: String = ""
     ) {
         self.index = index
         self.workflowID = workflowID
@@ -60,6 +62,7 @@ public struct StoredRun: Equatable, Sendable {
         self.result = result
         self.failure = failure
         self.isRemembered = isRemembered
+        self.trace = trace
     }
 }
 

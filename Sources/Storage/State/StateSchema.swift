@@ -37,6 +37,12 @@ enum StateSchema {
         CREATE TABLE origins (node INTEGER PRIMARY KEY, window BLOB NOT NULL);
         """
 
+    /// Stores that were made before there were traces get it when they are opened. To a program that does not know it, it
+    /// is always empty: nothing has a trace before all members do.
+    private static let traces = """
+        CREATE TABLE IF NOT EXISTS traces (run INTEGER PRIMARY KEY, trace TEXT NOT NULL);
+        """
+
     /// Creates the tables in a new file; refuses a file of a later version and files of other programs.
     static func prepare(_ database: StateDatabase) throws(StorageError) {
         let found = try database.number("PRAGMA user_version")
@@ -49,6 +55,7 @@ enum StateSchema {
             }
             try database.transaction { () throws(StorageError) in
                 try database.run(tables)
+                try database.run(traces)
                 try database.run("PRAGMA application_id = \(applicationID)")
                 try database.run("PRAGMA user_version = \(version)")
             }
@@ -56,6 +63,10 @@ enum StateSchema {
         }
         guard try database.number("PRAGMA application_id") == applicationID else {
             throw .damaged(file: database.path, offset: 68, reason: "it is not a state store")
+        }
+        if try database.number("SELECT count(*) FROM sqlite_schema WHERE name = 'traces'") == 0 {
+            try database.run(traces)
+            try database.checkpoint()
         }
     }
 }
@@ -102,6 +113,7 @@ struct StateRows {
         try database.run(
             """
             DELETE FROM records WHERE run IN (SELECT run FROM runs WHERE remembered = 1);
+            DELETE FROM traces WHERE run IN (SELECT run FROM runs WHERE remembered = 1);
             DELETE FROM runs WHERE remembered = 1;
             DELETE FROM variables; DELETE FROM answers; DELETE FROM origins;
             """)
@@ -127,6 +139,9 @@ struct StateRows {
             .integer(run.endedMilliseconds), .number(run.endedIndex.rawValue),
             run.result.map { .text($0.encoding) } ?? .null, run.result.map { .bytes($0.data) } ?? .null,
             .text(run.failure), .integer(run.isRemembered ? 1 : 0))
+        guard !run.trace.isEmpty else { return }
+        try database.execute(
+            "INSERT OR REPLACE INTO traces VALUES (?, ?)", .number(run.index.rawValue), .text(run.trace))
     }
 
     private func write(_ record: StoredRunRecord) throws(StorageError) {
@@ -210,7 +225,7 @@ struct StateRows {
             """
             SELECT run, workflow_id, type, version, status, status_code, input_encoding, input, request_id, started_ms,
             owner, owner_incarnation, epoch, stalled, ended_ms, ended_index, result_encoding, result, failure,
-            remembered FROM runs WHERE \(condition)
+            remembered, (SELECT trace FROM traces WHERE traces.run = runs.run) FROM runs WHERE \(condition)
             """, values
         ) { row in runs.append(StoredRun(row)) }
         return runs
@@ -256,7 +271,7 @@ extension StoredRun {
             ownerIncarnation: Incarnation(row.number(11)), epoch: Epoch(row.number(12)), stalled: row.text(13),
             endedMilliseconds: row.integer(14), endedIndex: LogIndex(row.number(15)),
             result: row.isNull(16) ? nil : StoredPayload(encoding: row.text(16), data: row.bytes(17)),
-            failure: row.text(18), isRemembered: row.integer(19) != 0)
+            failure: row.text(18), isRemembered: row.integer(19) != 0, trace: row.text(20))
     }
 }
 

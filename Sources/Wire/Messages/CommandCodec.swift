@@ -93,6 +93,7 @@ extension Command.Start: FieldTable {
         try visitor.identifier("owner_node_id", &value.owner, &raw.owner_node_id)
         try visitor.identifier("owner_incarnation", &value.ownerIncarnation, &raw.owner_incarnation)
         try visitor.text("request_id", &value.requestID, &raw.request_id)
+        try visitor.trace(&value.trace, &raw.traceparent, &raw.tracestate)
     }
 }
 
@@ -240,4 +241,16 @@ extension Command.Stall: FieldTable {
 extension RunID {
     /// To be overwritten: a run that must be named has no default.
     static var blank: Self { RunID(group: .directory, index: 0) }
+}
+
+extension FieldVisitor {
+    /// One that does not follow the standard counts as none.
+    mutating func trace(
+        _ value: inout TraceContext?, _ parent: inout CText?, _ state: inout CText?
+    ) throws(Failure) {
+        var texts = (value?.traceparent ?? "", value?.tracestate ?? "")
+        try text("traceparent", &texts.0, &parent)
+        try text("tracestate", &texts.1, &state)
+        if value == nil, !texts.0.isEmpty { value = TraceContext(traceparent: texts.0, tracestate: texts.1) }
+    }
 }

@@ -316,16 +316,19 @@ public struct DescribeWorkflowResponse: WireMessage {
     public var result: Payload?
     public var failure: String
     public var checkpoints: [CheckpointSummary]
+    /// What the call that started the run came with.
+    public var trace: TraceContext?
 
     public init(
         summary: WorkflowSummary, input: Payload? = nil, result: Payload? = nil, failure: String = "",
-        checkpoints: [CheckpointSummary] = []
+        checkpoints: [CheckpointSummary] = [], trace: TraceContext? = nil
     ) {
         self.summary = summary
         self.input = input
         self.result = result
         self.failure = failure
         self.checkpoints = checkpoints
+        self.trace = trace
     }
 
     public init(decoding bytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
@@ -348,6 +351,7 @@ extension DescribeWorkflowResponse: FieldTable {
         try visitor.message(&value.result, &raw.result)
         try visitor.text("failure", &value.failure, &raw.failure)
         try visitor.messages(&value.checkpoints, &raw.checkpoints, &raw.n_checkpoints)
+        try visitor.trace(&value.trace, &raw.traceparent, &raw.tracestate)
     }
 }
 

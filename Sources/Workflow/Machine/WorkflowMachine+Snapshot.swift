@@ -3,19 +3,23 @@ import Prelude
 // Version 1, all by `ByteWriter`:
 //   version, group, revision, runs in order of their index, variables in order of their key,
 //   answers to requests in order of arrival, origins in order of their node.
+// Version 2 says of each run its trace context, too. It is written only when a run has one, which is never so before all
+// nodes can read it.
 // The indexes over the runs are built anew.
 extension WorkflowMachine {
-    private static var version: UInt8 { 1 }
+    private static var untraced: UInt8 { 1 }
+    private static var traced: UInt8 { 2 }
 
     /// The state as bytes: equal states give equal bytes.
     public func snapshot() -> [UInt8] {
         var writer = ByteWriter(capacity: stateByteCount + 4096)
-        writer.append(Self.version)
+        let isTraced = runs.values.contains { $0.trace != nil }
+        writer.append(isTraced ? Self.traced : Self.untraced)
         writer.append(varint: group.rawValue)
         writer.append(varint: revision)
         writer.append(varint: UInt64(order.count))
         order.ascending { index in
-            runs[index]?.write(to: &writer)
+            runs[index]?.write(to: &writer, isTraced: isTraced)
             return true
         }
         let keys = variables.keys.sorted()
@@ -57,26 +61,27 @@ extension WorkflowMachine {
     /// The machine that wrote `snapshot`. Throws when the bytes are not what a machine writes.
     public convenience init(snapshot: [UInt8], limits: WorkflowLimits = WorkflowLimits()) throws(MalformedBytes) {
         var reader = ByteReader(snapshot)
-        guard try reader.byte() == Self.version else {
-            throw MalformedBytes(offset: 0, expected: "version \(Self.version) of the machine's state")
+        let version = try reader.byte()
+        guard version == Self.untraced || version == Self.traced else {
+            throw MalformedBytes(offset: 0, expected: "version \(Self.traced) of the machine's state")
         }
         self.init(group: GroupID(try reader.varint()), limits: limits)
         revision = try reader.varint()
         try reader.require(revision < UInt64.max, "a revision that can rise")
-        try readRuns(&reader)
+        try readRuns(&reader, isTraced: version == Self.traced)
         try readVariables(&reader)
         answers = try RequestAnswers(from: &reader)
         try readOrigins(&reader)
         try reader.end()
     }
 
-    private func readRuns(_ reader: inout ByteReader) throws(MalformedBytes) {
+    private func readRuns(_ reader: inout ByteReader, isTraced: Bool) throws(MalformedBytes) {
         let count = try reader.count(minimumByteCount: 32)
         runs.reserveCapacity(count)
         newest.reserveCapacity(count)
         var last: LogIndex = 0
         for place in 0..<count {
-            let run = try WorkflowRun(from: &reader, group: group)
+            let run = try WorkflowRun(from: &reader, group: group, isTraced: isTraced)
             try reader.require(place == 0 || run.id.index > last, "runs in rising order")
             last = run.id.index
             if let other = newest[ExactText(run.workflowID)] {
@@ -122,19 +127,21 @@ extension WorkflowRun {
     fileprivate func isSame(as other: WorkflowRun) -> Bool {
         id.index == other.id.index && workflowID.isExactly(other.workflowID) && type.isExactly(other.type)
             && version == other.version && input == other.input && requestID.isExactly(other.requestID)
+            && trace == other.trace
             && startedMilliseconds == other.startedMilliseconds && status == other.status && owner == other.owner
             && ownerIncarnation == other.ownerIncarnation && epoch == other.epoch && stalled.isExactly(other.stalled)
             && endedMilliseconds == other.endedMilliseconds && endedIndex == other.endedIndex
             && result == other.result && failure.isExactly(other.failure) && records == other.records
     }
 
-    fileprivate func write(to writer: inout ByteWriter) {
+    fileprivate func write(to writer: inout ByteWriter, isTraced: Bool) {
         writer.append(varint: id.index.rawValue)
         writer.append(text: workflowID)
         writer.append(text: type)
         writer.append(varint: UInt64(version))
         writer.append(input)
         writer.append(text: requestID)
+        if isTraced { writer.append(text: trace?.description ?? "") }
         writer.append(signed: startedMilliseconds)
         writer.append(UInt8(status.rawValue))
         writer.append(varint: owner.rawValue)
@@ -151,11 +158,14 @@ extension WorkflowRun {
         for record in records { record.write(to: &writer) }
     }
 
-    fileprivate convenience init(from reader: inout ByteReader, group: GroupID) throws(MalformedBytes) {
+    fileprivate convenience init(
+        from reader: inout ByteReader, group: GroupID, isTraced: Bool
+    ) throws(MalformedBytes) {
         let index = LogIndex(try reader.varint())
-        let start = Command.Start(
+        var start = Command.Start(
             workflowID: try reader.text(), type: try reader.text(), version: try reader.varint32(),
             input: try reader.payload(), owner: .none, ownerIncarnation: 0, requestID: try reader.text())
+        if isTraced { start.trace = TraceContext(try reader.text()) }
         let context = ApplyContext(group: group, index: index, timeMilliseconds: try reader.signed())
         self.init(start, context)
         guard let status = WorkflowStatus(rawValue: UInt32(try reader.byte())) else {

@@ -70,6 +70,10 @@ extension Payload {
     var byteCount: Int { encoding.utf8.count + data.count }
 }
 
+extension TraceContext {
+    var byteCount: Int { traceparent.utf8.count + tracestate.utf8.count }
+}
+
 /// One execution of a workflow, as the machine knows it. Confined to the loop, like the machine.
 public final class WorkflowRun {
     public let id: RunID
@@ -79,6 +83,8 @@ public final class WorkflowRun {
     public let input: Payload
     /// Empty: none.
     public let requestID: String
+    /// What the call that started it came with.
+    public let trace: TraceContext?
     public let startedMilliseconds: Int64
 
     public internal(set) var status = WorkflowStatus.running
@@ -106,6 +112,7 @@ public final class WorkflowRun {
         version = start.version
         input = start.input
         requestID = start.requestID
+        trace = start.trace
         startedMilliseconds = context.timeMilliseconds
         owner = start.owner
         ownerIncarnation = start.ownerIncarnation
@@ -114,6 +121,7 @@ public final class WorkflowRun {
 
     static func byteCount(of start: Command.Start) -> Int {
         256 + start.workflowID.utf8.count + start.type.utf8.count + start.input.byteCount + start.requestID.utf8.count
+            + (start.trace?.byteCount ?? 0)
     }
 
     /// What is recorded at `position`, a pending timer included.

@@ -66,12 +66,13 @@ final class RunExecution {
         executor.execution = self
         let context = WorkflowContext(self)
         let execution = LoopBound(self, to: executor.scheduler.loop)
-        let input = run.input
+        let (input, trace) = (run.input, run.trace)
         let body = definition.body
         task = Task(executorPreference: executor) {
             let outcome: Result<Payload, any Error>
             do {
-                outcome = .success(try await body(context, input))
+                outcome = .success(
+                    try await TraceContext.$current.withValue(trace) { try await body(context, input) })
             } catch {
                 outcome = .failure(error)
             }

@@ -13,6 +13,8 @@ public final class WorkflowContext: Sendable {
     public let workflowID: String
     public let workflowType: String
     public let version: UInt32
+    /// Of the call that started the run; `TraceContext.current` in its tasks.
+    public let trace: TraceContext?
 
     private let execution: LoopBound<RunExecution>
     private let executor: UnownedTaskExecutor
@@ -22,6 +24,7 @@ public final class WorkflowContext: Sendable {
         workflowID = execution.run.workflowID
         workflowType = execution.run.type
         version = execution.run.version
+        trace = execution.run.trace
         executor = execution.executor.asUnownedTaskExecutor()
         self.execution = LoopBound(execution, to: execution.executor.scheduler.loop)
     }

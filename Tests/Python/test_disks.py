@@ -49,6 +49,10 @@ class SmallDisk:
                 except OSError:
                     pass
 
+    def fill_but_for(self, byte_count):
+        space = os.statvfs(self.inside)
+        (self.inside / "filler").write_bytes(bytes(space.f_bavail * space.f_frsize - byte_count))
+
     def free(self):
         (self.inside / "filler").unlink()
 
@@ -243,6 +247,41 @@ def test_one_full_disk_under_all_nodes(processes, disks):
         load.stop()
     check_digests(nodes)
     check_values(nodes[1], load.acknowledged)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_room_for_the_state_stores(processes, disks, count):
+    """Every disk has room for the log until a batch is due for the state store (`storeByteCount`), and not for that."""
+    own = [disks(256) for _ in range(count)]
+    first = start(processes, own[0], "--bootstrap").wait_until_running()
+    nodes = [first] + [join(processes, disk, first) for disk in own[1:]]
+    voters(nodes)
+    for disk in own:
+        disk.fill_but_for(28 << 20)
+
+    def stored(disk):
+        return (disk.inside / "data/state/1.state").stat().st_size
+
+    load = Load(nodes)
+    try:
+        load.is_refused()
+        check_values(nodes[0], dict(itertools.islice(load.acknowledged.items(), 20)))
+        assert all(stored(disk) < 1 << 20 for disk in own)
+        for disk in own:
+            disk.free()
+        load.goes_on()
+        wait_for("the stores are brought up to date", lambda: all(stored(disk) > 16 << 20 for disk in own))
+        assert all(node.is_running for node in nodes)
+    finally:
+        load.stop()
+    check_digests(nodes)
+    for node, disk in zip(nodes, own):
+        node.process.kill()
+        node.wait()
+    again = [start(processes, disk, port=node.port) for node, disk in zip(nodes, own)]
+    for node in again:
+        node.wait_until_running()
+    check_values(again[-1], load.acknowledged)
 
 
 STALLING = r"""

@@ -17,7 +17,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION) $(if $(filter release,$(CONFIGURAT
 SIMULATOR = swift run -c $(CONFIGURATION) --scratch-path .build/simulator $(UNCHECKED) --quiet raftoral-sim
 
 .PHONY: fuzz
-.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash kills storm simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash kills storm versions simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
 .PHONY: cluster cluster-stop failover dist certs clean
 
 help: ## this list
@@ -58,6 +58,9 @@ kills: deps ## ROUNDS=200 times kill -9 under load on one node and on three
 
 storm: deps ## ROUNDS=50 changes of the members under load, kill -9 among them
 	@RAFTORAL_STORM_ROUNDS=$(or $(ROUNDS),50) $(if $(SEED),RAFTORAL_STORM_SEED=$(SEED)) scripts/crash.sh storm
+
+versions: deps ## nodes of the previous version (the newest tag, or PREVIOUS=COMMIT) beside these: rolling upgrade, and back
+	@PREVIOUS="$(PREVIOUS)" scripts/versions.sh
 
 simulate: deps ## the real node over fake time, network and disks: COUNT seeds from SEED (default: drawn)
 	@$(SIMULATOR) --count $(COUNT) $(if $(SEED),--seed $(SEED))

@@ -42,6 +42,8 @@ python_tests() {
     RAFTORAL="$bin/raftoral" "$python" -m pytest Tests/Python -q
 }
 
+versions() { scripts/versions.sh "$bin/raftoral"; }
+
 # The same seeds each time, so that a rare one does not stop a change that has nothing to do with it. SIMULATOR_SEED draws
 # others, and `make simulate COUNT=1000` is the hunt.
 simulator() { "$bin/raftoral-sim" --seed "${SIMULATOR_SEED:-940000}" --count "${SIMULATOR_SEEDS:-24}"; }
@@ -55,6 +57,7 @@ bin=$(swift build --show-bin-path)
 part xctest xctest
 part conformance conformance
 part python python_tests
+part versions versions
 part simulator simulator
 table
 exit "$failed"

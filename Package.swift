@@ -131,7 +131,7 @@ let package = Package(
             path: "Tests/GRPCInteropServer", swiftSettings: strict),
         // What benchmarks and foreign clients call.
         .executableTarget(
-            name: "grpc-echo-server", dependencies: ["Prelude", "Wire", "Reactor"],
+            name: "grpc-echo-server", dependencies: ["Prelude", "Telemetry", "Wire", "Reactor"],
             path: "Sources/EchoServer", swiftSettings: strict),
 
         tests(of: "Prelude"),

@@ -1,6 +1,7 @@
 import Glibc
 import Prelude
 import Reactor
+import Telemetry
 import Wire
 
 /// A gRPC server that echoes raw bytes: what benchmarks and tests with foreign clients run against.
@@ -8,7 +9,7 @@ import Wire
 /// `grpc-echo-server [PORT [MILLISECONDS]]`, the second for all time limits of connections, prints the port it listens on and runs until it is killed. `/echo.Echo/Unary` answers
 /// with the request, `/echo.Echo/Stream` with every message, `/echo.Echo/Fail` with the status whose number is the
 /// first byte, `/echo.Echo/Never` not at all, `/echo.Echo/Metadata` with the request's metadata as headers and as
-/// trailers. `/bench.Echo/Unary` and `/bench.Echo/Stream` decode the message (a text and bytes, as
+/// trailers, `/echo.Echo/Counters` with the server's metrics. `/bench.Echo/Unary` and `/bench.Echo/Stream` decode the message (a text and bytes, as
 /// `google.protobuf.Any` has them) and encode it again: Benchmarks/echo.proto.
 @main
 enum EchoServer {
@@ -42,6 +43,11 @@ enum EchoServer {
             call.fail(GRPCStatus(code == .ok ? .unknown : code, "failed as asked: größer als 100%"))
         }
         server.unary("/echo.Echo/Never") { call, _ in call.onCancel = { cancelCount += 1 } }
+        server.unary("/echo.Echo/Counters") { [unowned server] call, _ in
+            var exposition = Exposition()
+            server.collect(into: &exposition)
+            call.respond(Array(exposition.text.utf8))
+        }
         server.unary("/echo.Echo/CancelCount") { call, _ in call.respond(Array(String(cancelCount).utf8)) }
         server.unary("/echo.Echo/Metadata") { call, _ in
             call.responseMetadata = call.metadata

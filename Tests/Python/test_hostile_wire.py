@@ -1,5 +1,5 @@
 """Peers that mean harm. Whatever they do: the process lives, its memory stays within bounds, and a well-behaved call on
-another connection is answered meanwhile."""
+another connection is answered meanwhile. A metric tells the operator what happened: docs/wire.md, "What harm is done about"."""
 
 import gzip
 import os
@@ -20,6 +20,10 @@ from nodes import PATIENCE, many_descriptors, wait_for
 
 MEMORY_MIB_MAX = 400
 SLOW_CALLERS = many_descriptors(2000)
+FLOODS_TOTAL = "raftoral_wire_floods_total"
+TIMEOUTS = "raftoral_wire_timeouts_total"
+CALLS = "raftoral_grpc_server_started_total"
+FAILED_CALLS = "raftoral_grpc_server_handled_total!OK"
 
 
 class Server:
@@ -33,6 +37,7 @@ class Server:
         self.port = int(self.process.stdout.readline())
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=[("grpc.use_local_subchannel_pool", 1)])
         self.unary = self.channel.unary_unary("/echo.Echo/Unary", lambda m: m, lambda m: m)
+        self.counters = self.channel.unary_unary("/echo.Echo/Counters", lambda m: m, lambda m: m)
         self.call()
 
     def call(self):
@@ -45,6 +50,18 @@ class Server:
             except grpc.RpcError as error:
                 if not self.is_impatient or error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
                     raise
+
+    def counted(self, *names):
+        """The sum of some metrics, over their labels. `name!CODE`: only what ended with another status than CODE."""
+        text = self.counters(b"", timeout=PATIENCE, wait_for_ready=True).decode()
+        total = 0.0
+        for line in text.splitlines():
+            series, _, value = line.rpartition(" ")
+            for name in names:
+                name, _, code = name.partition("!")
+                if series.partition("{")[0] == name and not (code and f'code="{code}"' in series):
+                    total += float(value)
+        return total
 
     @property
     def memory_mib(self):
@@ -78,8 +95,10 @@ def impatient():
 class Meanwhile:
     """Calls by somebody else while the body runs; checks what holds in spite of it."""
 
-    def __init__(self, server, what):
+    def __init__(self, server, what, *metrics):
         self.server, self.what, self.slowest, self.error, self.over = server, what, 0.0, None, threading.Event()
+        self.metrics = metrics
+        self.before = server.counted(*metrics)
 
     def _call(self):
         while True:
@@ -106,6 +125,7 @@ class Meanwhile:
         assert self.error is None
         assert self.server.process.poll() is None, "the process has ended"
         self.server.call()
+        wait_for(f"{self.metrics} tell it", lambda: self.server.counted(*self.metrics) > self.before)
         print(f"{self.what}: slowest other call {self.slowest * 1000:.0f} ms, {self.server.memory_mib:.0f} MiB")
         assert self.server.memory_mib < MEMORY_MIB_MAX
 
@@ -136,7 +156,7 @@ def test_rapid_reset(server):  # CVE-2023-44487
             for place in range(number * 100, number * 100 + 100)
         )
 
-    with Meanwhile(server, "rapid reset"):
+    with Meanwhile(server, "rapid reset", FLOODS_TOTAL):
         send_until_closed(server.peer(), batch, 300)
 
 
@@ -147,7 +167,7 @@ def test_streams_that_the_server_has_to_reset(server):  # CVE-2025-8671
             for place in range(number * 100, number * 100 + 100)
         )
 
-    with Meanwhile(server, "made to reset"):
+    with Meanwhile(server, "made to reset", "raftoral_wire_induced_resets_total"):
         send_until_closed(server.peer(), batch, 300)
 
 
@@ -161,21 +181,21 @@ FLOODS = {
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_floods_of_frames_that_bring_nothing(server, kind):
-    with Meanwhile(server, kind):
+    with Meanwhile(server, kind, FLOODS_TOTAL):
         peer = server.peer()
         peer.send(opened(0))
         send_until_closed(peer, FLOODS[kind] * 100, 1000)
 
 
 def test_flood_of_empty_data(server):
-    with Meanwhile(server, "empty DATA"):
+    with Meanwhile(server, "empty DATA", FLOODS_TOTAL):
         peer = server.peer()
         peer.send(opened(0, end=False))
         send_until_closed(peer, frame(DATA, 0, 1) * 100, 1000)
 
 
 def test_flood_of_continuations(server):  # CVE-2024-27316
-    with Meanwhile(server, "CONTINUATION"):
+    with Meanwhile(server, "CONTINUATION", FLOODS_TOTAL, "raftoral_wire_header_bombs_total"):
         peer = server.peer()
         peer.send(frame(HEADERS, 0, 1, request()))
         chunk = frame(CONTINUATION, 0, 1, field(b"x", b"y" * 1000) * 10)
@@ -191,7 +211,7 @@ def test_flood_of_continuations(server):  # CVE-2024-27316
 
 def test_header_bombs(server):
     """A few bytes that stand for megabytes: one large field in the table, named thousands of times."""
-    with Meanwhile(server, "HPACK bomb"):
+    with Meanwhile(server, "HPACK bomb", "raftoral_wire_header_bombs_total"):
         for _ in range(20):
             peer = server.peer()
             peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, request(more=field(b"bomb", b"b" * 3900, indexed=True))))
@@ -215,6 +235,10 @@ COMPRESSED = {
     "blocks of nothing": lambda: empty_blocks(180_000),
     "no gzip": lambda: bytes(range(256)) * 100,
 }
+
+
+# They cost time, and are messages all the same.
+HARMLESS = ("bombs just within the limit", "blocks of nothing")
 
 
 def zlib_stream(count):
@@ -249,7 +273,8 @@ def test_compressed_messages_that_mean_harm(server, kind):
         answered.append(next((kind for kind, _, stream, _ in frames if stream == last and kind in (HEADERS, RST_STREAM)), None))
         peer.close()
 
-    with Meanwhile(server, kind):
+    told = [CALLS] if kind in HARMLESS else ["raftoral_wire_inflation_bombs_total", FAILED_CALLS]
+    with Meanwhile(server, kind, *told):
         attackers = [threading.Thread(target=attack) for _ in range(4)]
         for attacker in attackers:
             attacker.start()
@@ -269,7 +294,7 @@ def status_of(peer, stream=1):
 
 
 def test_header_list_over_the_limit_fails_the_call_only(server):
-    with Meanwhile(server, "headers over the limit"):
+    with Meanwhile(server, "headers over the limit", "raftoral_wire_requests_refused_total"):
         for _ in range(50):
             peer = server.peer()
             more = b"".join(field(b"x-%d" % place, b"v" * 900) for place in range(20))
@@ -281,7 +306,7 @@ def test_header_list_over_the_limit_fails_the_call_only(server):
 
 def test_zero_windows(server):
     """Ten callers who ask for much and take nothing."""
-    with Meanwhile(server, "zero windows"):
+    with Meanwhile(server, "zero windows", CALLS):
         peers = []
         for _ in range(10):
             peer = server.peer(pairs=[(INITIAL_WINDOW_SIZE, 0)])
@@ -298,7 +323,7 @@ def test_zero_windows(server):
 
 
 def test_zero_windows_are_not_held_for_ever(impatient):
-    with Meanwhile(impatient, "a zero window held"):
+    with Meanwhile(impatient, "a zero window held", "raftoral_wire_stalled_answers_total", TIMEOUTS):
         peer = impatient.peer(pairs=[(INITIAL_WINDOW_SIZE, 0)])
         peer.send(opened(0, path=b"/echo.Echo/Unary", end=False) + frame(DATA, END_STREAM, 1, message(bytes(10_000))))
         for kind, flags, stream, payload in peer.frames():
@@ -311,7 +336,7 @@ def test_zero_windows_are_not_held_for_ever(impatient):
 
 
 def test_callers_that_never_read(server):
-    with Meanwhile(server, "never read"):
+    with Meanwhile(server, "never read", CALLS):
         peers = [server.peer(pairs=[(INITIAL_WINDOW_SIZE, (1 << 31) - 1)]) for _ in range(10)]
         for peer in peers:
             peer.send(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 31) - 65536 - 1)))
@@ -326,7 +351,8 @@ def test_callers_that_never_read(server):
                 peer.socket.send(answer)
             except (BlockingIOError, ConnectionResetError):
                 pass
-        time.sleep(1)  # the server has time to fill whatever it would fill
+        # The server has filled whatever it would fill.
+        wait_for("answers wait", lambda: server.counted("raftoral_wire_outbound_buffered_bytes") > 0)
         for peer in peers:
             peer.close()
 
@@ -343,7 +369,7 @@ STAGES = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_slow_loris(impatient, stage):
     """Two thousand callers who stop in the middle, and send a byte now and then: all are cut."""
-    with Meanwhile(impatient, f"slow loris: {stage}"):
+    with Meanwhile(impatient, f"slow loris: {stage}", TIMEOUTS):
         peers = [impatient.peer(preface=False) for _ in range(SLOW_CALLERS)]
         for peer in peers:
             peer.send(STAGES[stage])
@@ -395,7 +421,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_nonsense_gets_an_answer(server, kind):
-    with Meanwhile(server, kind):
+    with Meanwhile(server, kind, "raftoral_wire_requests_refused_total", FAILED_CALLS):
         for _ in range(20):
             peer = server.peer()
             peer.send(NONSENSE[kind])
@@ -425,7 +451,7 @@ STRANGERS = {
 
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_who_speaks_something_else_is_cut(server, kind):
-    with Meanwhile(server, kind):
+    with Meanwhile(server, kind, "raftoral_wire_protocol_errors_total"):
         for _ in range(20):
             peer = server.peer(preface=False)
             peer.send(STRANGERS[kind])
@@ -437,7 +463,7 @@ def test_random_bytes(server):
     seed = int(os.environ.get("RAFTORAL_SEED", random.randrange(1 << 32)))
     print(f"RAFTORAL_SEED={seed}")
     source = random.Random(seed)
-    with Meanwhile(server, "random bytes"):
+    with Meanwhile(server, "random bytes", "raftoral_wire_protocol_errors_total"):
         for number in range(300):
             peer = server.peer(preface=number % 2 == 0)
             for _ in range(source.randrange(1, 10)):
@@ -450,7 +476,7 @@ def test_random_bytes(server):
 
 
 def test_connect_and_vanish(server):
-    with Meanwhile(server, "connect and vanish"):
+    with Meanwhile(server, "connect and vanish", "raftoral_wire_connections_accepted_total"):
         for number in range(2000):
             client = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
             if number % 2:

@@ -12,6 +12,8 @@ struct WireCounters {
     var floodCount: UInt64 = 0
     /// Connections ended for a header block far beyond the announced limit.
     var headerBombCount: UInt64 = 0
+    /// Connections ended because what came was no HTTP/2, or broke its rules.
+    var protocolErrorCount: UInt64 = 0
     /// Streams that we reset for what the other side did wrong; too many count as a flood.
     var inducedResetCount: UInt64 = 0
     /// Answers given up because nothing of them was taken.
@@ -83,6 +85,10 @@ extension GRPCServer {
         exposition.counter(
             "raftoral_wire_header_bombs_total", "Connections ended for headers far beyond the limit.",
             counters.headerBombCount)
+        exposition.counter(
+            "raftoral_wire_protocol_errors_total",
+            "Connections ended because what came was no HTTP/2, or broke its rules.",
+            counters.protocolErrorCount)
         exposition.counter(
             "raftoral_wire_induced_resets_total", "Streams reset for what their callers did wrong.",
             counters.inducedResetCount)

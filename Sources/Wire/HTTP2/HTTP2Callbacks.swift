@@ -100,9 +100,17 @@ enum HTTP2Callbacks {
     /// CVE-2025-8671: a peer that makes us reset its streams pays for it as for resets of its own.
     private static var frameSent: nghttp2_on_frame_send_callback {
         { _, frame, pointer in
-            guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_RST_STREAM.rawValue else { return 0 }
-            return withConnection(pointer) {
-                $0.resetSent(HTTP2ErrorCode(rawValue: frame.pointee.rst_stream.error_code))
+            guard let frame else { return 0 }
+            switch nghttp2_frame_type(UInt32(frame.pointee.hd.type)) {
+            case NGHTTP2_RST_STREAM:
+                return withConnection(pointer) {
+                    $0.resetSent(HTTP2ErrorCode(rawValue: frame.pointee.rst_stream.error_code))
+                }
+            case NGHTTP2_GOAWAY:
+                return withConnection(pointer) {
+                    $0.goAwaySent(HTTP2ErrorCode(rawValue: frame.pointee.goaway.error_code))
+                }
+            default: return 0
             }
         }
     }

@@ -142,9 +142,18 @@ class HTTP2Connection: ConnectionHandler {
             hasCompletedFrame = false
             keepalive.progressTime = context.clock.now
         }
-        if result < 0, failure == nil { failure = String(cString: nghttp2_strerror(Int32(result))) }
+        if result < 0, failure == nil { noteReceiveError(nghttp2_error(Int32(result))) }
         if let failure { return abort(failure) }
         flushLater()
+    }
+
+    private final func noteReceiveError(_ error: nghttp2_error) {
+        failure = String(cString: nghttp2_strerror(error.rawValue))
+        switch error {
+        // nghttp2 counts these itself: what it would have to acknowledge, and the parts of a header block.
+        case NGHTTP2_ERR_FLOODED, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS: context.counters.floodCount += 1
+        default: context.counters.protocolErrorCount += 1
+        }
     }
 
     /// `stream` keeps a pointer into what is being read.
@@ -172,6 +181,11 @@ class HTTP2Connection: ConnectionHandler {
         if error == .noError || error == .cancel { return }
         context.counters.inducedResetCount += 1
         countUnproductiveFrame()
+    }
+
+    /// The peer is told to go. What we tell it to go for is counted where that is decided.
+    final func goAwaySent(_ error: HTTP2ErrorCode) {
+        if error != .noError, error != .enhanceYourCalm { context.counters.protocolErrorCount += 1 }
     }
 
     /// A frame that costs work and brings none. Too many, and the peer is told to go.

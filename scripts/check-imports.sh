@@ -54,4 +54,12 @@ if [ -n "$traps" ]; then
     echo "$traps" >&2
     failed=1
 fi
+# Lines that others cause are held back by the gate of GatedLog; PeerLinks has one for each peer.
+lines=$(grep -rnE 'logger\.(trace|debug|info|notice|warning|error|critical|log)\(' Sources/Node Sources/Wire Sources/Reactor --include='*.swift' \
+    | grep -vE '^Sources/Node/(GatedLog|PeerLinks)\.swift:' || true)
+if [ -n "$lines" ]; then
+    echo "log lines past the gate (use Node.log):" >&2
+    echo "$lines" >&2
+    failed=1
+fi
 exit $failed

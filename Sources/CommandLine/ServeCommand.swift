@@ -163,7 +163,7 @@ private final class ServerProcess {
         do throws(SecurityFailure) {
             let files = seams.disk is MemoryDisk ? FileDisk() : seams.disk
             let security = try Security(
-                securityFiles, seams: seams, files: files, limits: configuration.limits.wire,
+                securityFiles, seams: seams, files: files, limits: configuration.limits,
                 metrics: configuration.metrics, logger: Logger(label: "raftoral"))
             self.security = security
             seams = security.seams

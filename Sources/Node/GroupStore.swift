@@ -108,9 +108,9 @@ extension Node {
             store.onSpace = { [weak self] error in
                 self?.noteSpace(for: "the state of group \(group)", isFull: error != nil)
                 guard let error else { return }
-                self?.logger.warning(
-                    "cannot bring the state store up to date",
-                    metadata: ["group": "\(group)", "error": "\(error)"])
+                self?.log(
+                    .warning, "cannot bring the state store up to date",
+                    ["group": "\(group)", "error": "\(error)"])
             }
         }
     }
@@ -140,9 +140,9 @@ extension Node {
 
     /// The store holds what they hold. One that stays behind does no harm: the store is newer.
     private func discardSnapshots(of group: RaftGroup, upTo index: LogIndex) {
-        snapshotStore.discard(group.id, upTo: index) { [logger] result in
+        snapshotStore.discard(group.id, upTo: index) { [log] result in
             guard case .failure(let error) = result else { return }
-            logger.warning("cannot remove a snapshot", metadata: ["group": "\(group.id)", "error": "\(error)"])
+            log(.warning, "cannot remove a snapshot", ["group": "\(group.id)", "error": "\(error)"])
         }
     }
 

@@ -101,9 +101,9 @@ extension Node {
     private func report(_ condition: DiskCondition) {
         disk.reported = condition
         switch condition {
-        case .full, .fullMajority: logger.warning("the disk is full: commands are refused until there is space again")
-        case .slow: logger.warning("the disk is slow: this node leads nothing that another one can lead")
-        case .inOrder: logger.notice("the disk is in order again")
+        case .full, .fullMajority: log(.warning, "the disk is full: commands are refused until there is space again")
+        case .slow: log(.warning, "the disk is slow: this node leads nothing that another one can lead")
+        case .inOrder: log(.notice, "the disk is in order again")
         }
     }
 }

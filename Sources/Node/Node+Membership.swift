@@ -40,11 +40,11 @@ extension Node {
         do {
             try group.proposeConfChange(changes)
             let text = changes.map { "\($0.kind) \($0.node)" }.joined(separator: ", ")
-            logger.info("changing configuration", metadata: ["group": "\(group.id)", "change": "\(text)"])
+            log(.info, "changing configuration", ["group": "\(group.id)", "change": "\(text)"])
             requestTurn()
         } catch {
             // A transfer under way or too much that is not committed: the next look tries again.
-            logger.debug("configuration change put off", metadata: ["group": "\(group.id)", "reason": "\(error)"])
+            log(.debug, "configuration change put off", ["group": "\(group.id)", "reason": "\(error)"])
         }
     }
 
@@ -105,7 +105,7 @@ extension Node {
             unseenSince[member.nodeID] = since
             guard now >= since + .milliseconds(limits.node.unseenMemberMilliseconds), group.proposals.count == 0
             else { continue }
-            logger.warning("dropping a member that never came", metadata: ["node": "\(member.nodeID)"])
+            log(.warning, "dropping a member that never came", ["node": "\(member.nodeID)"])
             let removal = DirectoryCommand.Remove(nodeID: member.nodeID)
             propose(DirectoryCommand.remove(removal).encoded(), to: group) { _ in }
         }

@@ -1,4 +1,3 @@
-import Logging
 import Prelude
 import Raft
 import Wire
@@ -65,15 +64,6 @@ extension Node {
             // Whatever the answer: the next look sees what is.
             group.claimsUnderWay.remove(id)
         }
-    }
-
-    /// A line about a run, with the trace that it belongs to. Whoever starts runs can cause many.
-    func log(_ level: Logger.Level, _ message: StaticString, of run: WorkflowRun, _ more: Logger.Metadata) {
-        guard let heldBack = logGate.admit(message, at: seams.clock.now) else { return }
-        var metadata: Logger.Metadata = ["run": "\(run.id)", "workflow": "\(run.workflowID)"]
-        if heldBack > 0 { metadata["heldBack"] = "\(heldBack)" }
-        if let trace = run.trace { metadata.merge(trace.logMetadata) { first, _ in first } }
-        logger.log(level: level, "\(message)", metadata: metadata.merging(more) { first, _ in first })
     }
 
     /// The leader fires what is due. A timer that is fired twice is harmless.

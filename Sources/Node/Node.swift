@@ -2,7 +2,6 @@ import Logging
 import Prelude
 import Raft
 import Storage
-import Telemetry
 import Wire
 import Workflow
 
@@ -17,8 +16,7 @@ public final class Node {
 
     let seams: Seams
     let limits: Limits
-    let logger: Logger
-    var logGate: LogGate
+    let log: GatedLog
     let server: GRPCServer
     let listener: any Listener
     let dataDirectory: DataDirectory
@@ -76,8 +74,7 @@ public final class Node {
         configuration = parts.configuration
         limits = parts.configuration.limits
         seams = parts.seams
-        logger = parts.logger
-        logGate = LogGate(limits: parts.configuration.limits.telemetry)
+        log = GatedLog(parts.logger, clock: parts.seams.clock, limits: parts.configuration.limits.telemetry)
         id = parts.identity.nodeID
         clusterID = parts.identity.clusterID
         incarnation = parts.identity.incarnation
@@ -101,7 +98,7 @@ public final class Node {
             byteCountMax: limits.log.batchByteCountMax,
             fullDiskRetry: .milliseconds(limits.node.fullDiskRetryMilliseconds))
         links = PeerLinks(
-            seams: seams, limits: limits, logger: logger,
+            seams: seams, limits: limits, logger: parts.logger,
             greeting: PeerGreeting(clusterID: clusterID, nodeID: id, address: advertisedAddress))
     }
 
@@ -344,7 +341,7 @@ public final class Node {
     func stop(because error: NodeError) {
         guard phase != .stopped else { return }
         stopReason = error
-        logger.error("node stops", metadata: ["reason": "\(error)"])
+        log(.error, "node stops", ["reason": "\(error)"])
         close()
         onStop(error)
     }

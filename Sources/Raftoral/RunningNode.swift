@@ -72,7 +72,7 @@ public final class RunningNode: WorkflowClient {
             let security: Security
             do throws(SecurityFailure) {
                 security = try Security(
-                    files, seams: plain, files: FileDisk(), limits: configuration.limits.wire,
+                    files, seams: plain, files: FileDisk(), limits: configuration.limits,
                     metrics: configuration.metrics, logger: logger)
             } catch {
                 return .failure(.cannotSecure(error.description))

@@ -163,7 +163,7 @@ public final class Security {
     private var current: LoadedSecurity
     private var lastFailure: String?
     private var timer: (any ScheduledTimer)?
-    private var gate = LogGate()
+    private let log: GatedLog
     private var isLooking = false
     private var mustLookAgain = false
 
@@ -172,11 +172,12 @@ public final class Security {
 
     /// Reads the files, from a disk of their own when the node's is not the system's; `seams` become those with TLS and the node's credentials.
     public init(
-        _ files: SecurityFiles, seams: Seams, files disk: any Disk, limits: WireLimits, metrics: MetricsRegistry,
+        _ files: SecurityFiles, seams: Seams, files disk: any Disk, limits: Limits, metrics: MetricsRegistry,
         logger: Logger
     ) throws(SecurityFailure) {
         self.files = files
         self.logger = logger
+        log = GatedLog(logger, clock: seams.clock, limits: limits.telemetry)
         self.disk = disk
         let loaded = try files.load(from: disk)
         current = loaded
@@ -184,7 +185,7 @@ public final class Security {
         if let settings = loaded.tls {
             do throws(TLSFailure) {
                 let network = try TLSNetwork(
-                    over: seams.network, clock: seams.clock, limits: limits, settings: settings, metrics: metrics)
+                    over: seams.network, clock: seams.clock, limits: limits.wire, settings: settings, metrics: metrics)
                 seams.network = network
                 tls = network
             } catch {
@@ -269,9 +270,6 @@ public final class Security {
     }
 
     private func noteRefused(_ address: HostPort, _ reason: String) {
-        guard let heldBack = gate.admit("TLS refused", at: seams.clock.now) else { return }
-        logger.warning(
-            "refused a connection",
-            metadata: ["address": "\(address)", "reason": "\(reason)", "heldBack": "\(heldBack)"])
+        log(.warning, "refused a connection", ["address": "\(address)", "reason": "\(reason)"])
     }
 }

@@ -57,7 +57,7 @@ final class TraceTests: LoopTestCase {
         @Sendable func start(bootstrap: Bool, step: String) async throws -> RunningNode {
             try await RunningNode.start(
                 NodeConfiguration(address: .anyPort, dataDirectory: "/data", bootstrap: bootstrap), on: loop,
-                disk: disk, logger: Logger(label: "test") { _ in LineCatcher(lines: lines) },
+                disk: disk, logger: LineCatcher.logger(lines),
                 workflows: { workflows in
                     workflows.register("change") { (context, _: String) in
                         let _: String = try await context.step(step) { step }
@@ -103,21 +103,4 @@ final class TraceTests: LoopTestCase {
                 ["trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"])
         }
     }
-}
-
-private final class Lines {
-    var all: [(String, Logger.Metadata)] = []
-}
-
-private struct LineCatcher: LogHandler {
-    let lines: LoopBound<Lines>
-    var logLevel = Logger.Level.trace
-    var metadata: Logger.Metadata = [:]
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) { lines.value.all.append(("\(event.message)", event.metadata ?? [:])) }
 }

@@ -2,16 +2,22 @@ import ArgumentParser
 import FoundationEssentials
 import Raftoral
 
-/// How a node proves who it is, and whom it lets in.
-struct SecurityOptions: ParsableArguments {
-    @Option(help: "PEM file of this node's certificate and those on the way to its CA: serves TLS only.")
+/// The files by which a node or a client speaks TLS.
+struct TLSOptions: ParsableArguments {
+    @Option(
+        help: "PEM file of the certificate to present, with those on the way to its CA. A node then serves TLS only.")
     var tlsCert: String?
 
     @Option(help: "PEM file of the key of --tls-cert.")
     var tlsKey: String?
 
-    @Option(help: "PEM file of the CAs of clients' certificates, and of other nodes'.")
+    @Option(help: "PEM file of the CAs to believe: of clients and other nodes, or of the nodes that a client asks.")
     var tlsCA: String?
+}
+
+/// How a node proves who it is, and whom it lets in.
+struct SecurityOptions: ParsableArguments {
+    @OptionGroup var own: TLSOptions
 
     @Option(help: "Whether clients need certificates of --tls-ca: none, optional or required.")
     var tlsClientAuth: TLSClientAuthentication = .none
@@ -35,9 +41,9 @@ struct SecurityOptions: ParsableArguments {
 
     var files: SecurityFiles {
         var files = SecurityFiles()
-        files.tlsCertificate = tlsCert
-        files.tlsKey = tlsKey
-        files.tlsCA = tlsCA
+        files.tlsCertificate = own.tlsCert
+        files.tlsKey = own.tlsKey
+        files.tlsCA = own.tlsCA
         files.clientAuthentication = tlsClientAuth
         files.peerCertificate = peerTLSCert
         files.peerKey = peerTLSKey
@@ -52,17 +58,10 @@ extension TLSClientAuthentication: ExpressibleByArgument {}
 
 /// How a client command proves who it is, and whom it believes.
 struct ClientSecurityOptions: ParsableArguments {
-    @Flag(help: "Speak TLS, believing the CAs of the system unless --tls-ca is given.")
+    @Flag(help: "Speak TLS, believing the CAs of the system. Implied by --tls-ca and --tls-cert.")
     var tls = false
 
-    @Option(help: "PEM file of the CAs to believe. Speaks TLS.")
-    var tlsCA: String?
-
-    @Option(help: "PEM file of the certificate to present. Speaks TLS.")
-    var tlsCert: String?
-
-    @Option(help: "PEM file of the key of --tls-cert.")
-    var tlsKey: String?
+    @OptionGroup var own: TLSOptions
 
     @Option(help: "File whose first line is the bearer token to present. Otherwise RAFTORAL_TOKEN in the environment.")
     var tokenFile: String?
@@ -71,9 +70,9 @@ struct ClientSecurityOptions: ParsableArguments {
     func applied(to seams: Seams) throws(SecurityFailure) -> Seams {
         var files = ClientSecurityFiles()
         files.isTLS = tls
-        files.trusted = tlsCA
-        files.certificate = tlsCert
-        files.key = tlsKey
+        files.trusted = own.tlsCA
+        files.certificate = own.tlsCert
+        files.key = own.tlsKey
         files.token = tokenFile
         return try files.applied(to: seams, environmentToken: ProcessInfo.processInfo.environment["RAFTORAL_TOKEN"])
     }

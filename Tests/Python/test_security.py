@@ -35,19 +35,20 @@ def certs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expired(certs, tmp_path_factory):
-    """A certificate of the same CA whose time is over."""
+    """Certificates of the same CA: one whose time is over, and one whose time has not come."""
     folder = tmp_path_factory.mktemp("expired")
     run = lambda *command: subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, cwd=folder)
     run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=old", "-keyout", "old.key", "-out", "old.csr")
-    (folder / "index").write_text("")
     (folder / "ca.cnf").write_text(
         "[ca]\ndefault_ca=c\n[c]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n"
         "[p]\ncommonName=supplied\n"
     )
-    run(
-        "openssl", "ca", "-batch", "-config", "ca.cnf", "-cert", certs / "ca.pem", "-keyfile", certs / "ca.key",
-        "-startdate", "20200101000000Z", "-enddate", "20210101000000Z", "-in", "old.csr", "-out", "old.pem", "-notext",
-    )
+    for name, first, last in (("old", "20200101000000Z", "20210101000000Z"), ("early", "20900101000000Z", "20910101000000Z")):
+        (folder / "index").write_text("")
+        run(
+            "openssl", "ca", "-batch", "-config", "ca.cnf", "-cert", certs / "ca.pem", "-keyfile", certs / "ca.key",
+            "-startdate", first, "-enddate", last, "-in", "old.csr", "-out", f"{name}.pem", "-notext",
+        )
     return folder
 
 

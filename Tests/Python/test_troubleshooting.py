@@ -5,7 +5,8 @@ import re
 import signal
 
 import pytest
-from nodes import free_port
+from nodes import free_port, wait_for
+from test_disks import disks, start  # noqa: F401, fixtures among them
 from test_security import certs, expired, make_certificates, server_flags  # noqa: F401, fixtures among them
 
 DOCUMENT = (pathlib.Path(__file__).resolve().parents[2] / "docs/troubleshooting.md").read_text()
@@ -109,6 +110,24 @@ def test_a_certificate_is_of_another_name(processes, tmp_path):
     node = processes.node("--bootstrap", *server_flags(other)).wait_until_running()
     code, _, error = processes.run("variable", "get", "k", "--address", node.address, "--tls-ca", other / "ca.pem")
     assert code == 1 and quoted("A certificate is of another name").search(error), error
+
+
+def test_the_clock_is_wrong(processes, expired):
+    error = fails(processes, "-b", "--tls-cert", expired / "early.pem", "--tls-key", expired / "old.key")
+    assert quoted("The clock is wrong").search(error), error
+
+
+def test_the_disk_is_full(processes, disks):
+    disk = disks()
+    node = start(processes, disk, "--bootstrap").wait_until_running()
+    disk.fill()
+    # Until what was set aside for what has been accepted is all that is left.
+    put = ("variable", "put", "key", "v" * 100_000, "--address", node.address, "--timeout", 10)
+    error = wait_for("the disk is full", lambda: next((err for code, _, err in [processes.run(*put)] if code), None))
+    assert quoted("The disk is full").search(error), error
+    assert processes.run("variable", "get", "key", "--address", node.address)[0] in (0, 1)
+    disk.free()
+    wait_for("there is room again", lambda: processes.run(*put)[0] == 0)
 
 
 def test_it_was_removed(processes):

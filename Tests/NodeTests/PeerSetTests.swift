@@ -43,6 +43,39 @@ final class PeerSetTests: XCTestCase {
         XCTAssertEqual(set.next(prefersLeader: false, tried: [], now: 0), here)
     }
 
+    /// As when peers are addresses, and nodes tell names.
+    func testTheNamesOfOneNodeAreOnePeer() {
+        let name = HostPort(host: "far.example", port: 1)
+        var set = PeerSet(limits: limits, random: SeededRandom(seed: 1))
+        set.replace(with: [here, far])
+        // Said to be there before it has answered under its other name, or after that.
+        set.answered(here, as: 1, after: 5, leader: name, leaderNode: 2)
+        XCTAssertEqual(set.addresses, [here, far, name])
+        set.answered(far, as: 2, after: 9, leader: name, leaderNode: 2)
+        XCTAssertEqual(set.addresses, [here, far])
+        XCTAssertEqual(set.next(prefersLeader: true, tried: [], now: 0), far)
+        set.answered(here, as: 1, after: 5, leader: name, leaderNode: 2)
+        XCTAssertEqual(set.addresses, [here, far])
+    }
+
+    func testAnotherNameInTheListIsLeftAloneUntilTheFirstFails() {
+        var set = PeerSet(limits: limits, random: SeededRandom(seed: 1))
+        set.replace(with: [here, near, far])
+        set.answered(here, as: 1, after: 5, leader: nil)
+        set.answered(near, as: 1, after: 5, leader: nil)
+        XCTAssertEqual(set.addresses, [here, far])
+        set.replace(with: [here, near, far])
+        XCTAssertEqual(set.addresses, [here, far])
+        set.failed(here, now: 0)
+        set.replace(with: [here, near, far])
+        XCTAssertEqual(set.addresses, [here, near, far])
+        // Without the first name the other one is all there is.
+        set.answered(here, as: 1, after: 5, leader: nil)
+        set.answered(near, as: 1, after: 5, leader: nil)
+        set.replace(with: [near])
+        XCTAssertEqual(set.addresses, [near])
+    }
+
     func testAPeerThatFailsRestsLongerEachTimeWithinItsBounds() {
         var set = peers()
         var longest: Nanoseconds = 0

@@ -248,7 +248,9 @@ public final class ClusterChannel {
                 switch result {
                 case .success(let answer):
                     let leader = HostPort(answer.leaderAddress)
-                    set.answered(address, after: seams.clock.now - began, leader: leader)
+                    set.answered(
+                        address, as: answer.nodeID, after: seams.clock.now - began, leader: leader,
+                        leaderNode: answer.leaderNodeID)
                     release()
                 case .failure: set.failed(address, now: seams.clock.now)
                 }

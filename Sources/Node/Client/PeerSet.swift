@@ -4,6 +4,8 @@ import Prelude
 struct PeerSet {
     struct Peer {
         let address: HostPort
+        /// Who answered there, or is said to be there.
+        var node = NodeID.none
         /// Of the answers to `Discover`; the newest counts a quarter. Nil: it has not answered yet.
         var latency: Nanoseconds?
         /// Since it last answered.
@@ -15,6 +17,8 @@ struct PeerSet {
     private(set) var peers: [Peer] = []
     /// As the peers' newest answers have it; nil when they know of none.
     private(set) var leader: HostPort?
+    /// Other names of nodes that are peers already, by which one each: a node gets one connection.
+    private var aliases: [HostPort: HostPort] = [:]
     private let limits: ClientLimits
     private var random: SeededRandom
 
@@ -28,21 +32,42 @@ struct PeerSet {
     /// The peers are these from now on; what is known of those that stay is kept.
     mutating func replace(with addresses: [HostPort]) {
         let known = Dictionary(peers.map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
-        var seen: Set<HostPort> = []
+        let named = Set(addresses)
+        aliases = aliases.filter { named.contains($0.key) && named.contains($0.value) }
+        var seen = Set(aliases.keys)
         peers = addresses.prefix(limits.peerCountMax).filter { seen.insert($0).inserted }.map {
             known[$0] ?? Peer(address: $0)
         }
     }
 
-    mutating func answered(_ address: HostPort, after latency: Nanoseconds, leader: HostPort?) {
+    mutating func answered(
+        _ address: HostPort, as node: NodeID = .none, after latency: Nanoseconds, leader: HostPort?,
+        leaderNode: NodeID = .none
+    ) {
+        let address = unified(address, node)
         if let leader {
-            self.leader = leader
+            let known = peers.first { leaderNode != .none && $0.node == leaderNode }?.address ?? leader
+            self.leader = known
             // Nearest to the log, so worth knowing even where the list of peers does not name it.
-            if place(of: leader) == nil, peers.count < limits.peerCountMax { peers.append(Peer(address: leader)) }
+            if place(of: known) == nil, peers.count < limits.peerCountMax {
+                peers.append(Peer(address: known, node: leaderNode))
+            }
         }
         succeeded(address)
         guard let place = place(of: address) else { return }
         peers[place].latency = peers[place].latency.map { $0 - $0 / 4 + latency / 4 } ?? latency
+    }
+
+    /// The address under which the node is a peer, when two are the same node: the one that answered first.
+    private mutating func unified(_ address: HostPort, _ node: NodeID) -> HostPort {
+        guard node != .none, let place = place(of: address) else { return address }
+        peers[place].node = node
+        guard let other = peers.first(where: { $0.node == node && $0.address != address }) else { return address }
+        let (kept, alias) = other.latency == nil ? (address, other.address) : (other.address, address)
+        peers.removeAll { $0.address == alias }
+        aliases[alias] = kept
+        if leader == alias { leader = kept }
+        return kept
     }
 
     mutating func succeeded(_ address: HostPort) {
@@ -55,6 +80,8 @@ struct PeerSet {
     /// clients do not return in step.
     mutating func failed(_ address: HostPort, now: Nanoseconds) {
         if leader == address { leader = nil }
+        // Perhaps its other names lead to it.
+        aliases = aliases.filter { $0.value != address }
         guard let place = place(of: address) else { return }
         let doublings = min(peers[place].failureCount, 16)
         let rest = min(

@@ -47,7 +47,7 @@ struct ClientFailure: Error {
                 "\n  • Check that a node runs at \(address); --address names another one."
                     + "\n  • 'raftoral cluster status' tells whether the cluster has a leader."
             case .deadlineExceeded: "\n  • The node did not answer in time: try again, or raise --timeout."
-            case .notFound: "\n  • 'raftoral workflow list' shows what there is."
+            case .notFound: "\n  • 'raftoral workflow list' and 'raftoral cluster members' show what there is."
             case .alreadyExists: "\n  • Choose another id, or leave it out to have one made."
             case .resourceExhausted: "\n  • The node has too much to do, or too little space: try again later."
             case .unauthenticated:

@@ -15,15 +15,21 @@ extension ClusterCommand {
             let groups = asked.groups.map(\.groupID)
             let rows = asked.members.map { member in
                 ["\(member.nodeID)", member.address, member.protocolLevel == 0 ? "-" : "\(member.protocolLevel)"]
-                    + groups.map { part(of: member.nodeID, in: leaders[$0]) }
+                    + groups.map { part(of: member.nodeID, in: leaders[$0]) ?? "joining" }
+            }
+            // Removed, and still counted by a group that cannot do without them.
+            let leaving = Set(leaders.values.flatMap(\.replicas).map(\.nodeID)).subtracting(asked.members.map(\.nodeID))
+            let leavingRows = leaving.sorted().map { node in
+                ["\(node)", "removed", "-"] + groups.map { part(of: node, in: leaders[$0]) ?? "-" }
             }
             Console.out("cluster \(asked.clusterID), protocol level \(asked.protocolLevel)")
-            Console.table(["ID", "ADDRESS", "LEVEL"] + groups.map { "GROUP \($0)" }, rows)
+            Console.table(["ID", "ADDRESS", "LEVEL"] + groups.map { "GROUP \($0)" }, rows + leavingRows)
         }
 
-        private func part(of node: NodeID, in view: GroupStatus?) -> String {
+        /// Nil when it has none.
+        private func part(of node: NodeID, in view: GroupStatus?) -> String? {
             guard let view else { return "no leader" }
-            guard let replica = view.replicas.first(where: { $0.nodeID == node }) else { return "joining" }
+            guard let replica = view.replicas.first(where: { $0.nodeID == node }) else { return nil }
             if view.leaderNodeID == node { return "leader" }
             let part = replica.isVoter ? "voter" : "learner"
             if !replica.isRecentlyActive { return "\(part), silent" }

@@ -84,6 +84,8 @@ def test_nobody_is_removed_whom_the_quorum_needs(processes):
     leader.cluster.Remove(pb.RemoveRequest(node_id=alive_id, force=True), timeout=PATIENCE)
     put(leader, b"still-2")
     assert alive.is_running and all(alive_id in dict(group) for group in replicas(leader))
+    _, out, _ = cluster(processes, [leader], "members")
+    assert f"{alive_id}   removed          -      voter" in out, out
     processes.node("--data-dir", data_dir(processes, dead), port=dead.port).wait_until_running()
     wait_for("it stops", lambda: not alive.is_running)
     assert get(leader) == b"still-2"

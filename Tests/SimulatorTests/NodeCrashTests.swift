@@ -96,10 +96,10 @@ final class NodeCrashTests: XCTestCase {
             guard case .success = sound.start() else { return XCTFail("\(sound.outcomeText)") }
             let state = sound.state
             sound.end()
-            // The pages of a closed store are like those of one whose process was killed: some of their bytes are enough.
+            // The state stores' own tests flip all bytes of theirs; a prime number, so that all places in a page have their turn.
             let places = disk.paths.flatMap { path in
                 let count = disk.contents(path)?.count ?? 0
-                let step = isClosed && path.contains("/state/") ? 16 : 1
+                let step = path.contains("/state/") ? 37 : 1
                 return stride(from: 0, to: count, by: step).map { (path: path, offset: UInt64($0)) }
             }
             XCTAssertGreaterThan(places.count, 10_000)
@@ -112,7 +112,7 @@ final class NodeCrashTests: XCTestCase {
                 table.count("\(path), \(end)", outcome)
             }
         }
-        XCTAssertGreaterThan(table.sum("refused"), CrashPoints.isComplete ? 10_000 / CrashPoints.partCount : 20)
+        XCTAssertGreaterThan(table.sum("refused"), CrashPoints.isComplete ? 3_000 / CrashPoints.partCount : 20)
         table.print()
     }
 

@@ -23,6 +23,7 @@ points() { # TEST
 
 operations() { points test_noOperationThatFailsLosesAnything; }
 bytes() {
+    echo "each byte of a state store: some minutes, without more lines"
     RAFTORAL_CRASH=all "$bin/raftoralPackageTests.xctest" StorageTests.StateStoreTests/test_everyFlippedByteIsRefusedOrHarmless
     points test_everyFlippedByteIsHarmlessOrNamed
 }

@@ -216,7 +216,24 @@ public protocol DiskFile: AnyObject, Sendable {
     /// fdatasync. After a throw nothing may be assumed about what was written since the last success.
     func synchronizeData() throws(DiskError)
     func truncate(to byteCount: UInt64) throws(DiskError)
+    /// From now on, writes of whole units (`DiskUnit`) go to the disk past the system's memory where that is possible.
+    /// Everything else is as before. Called once, before anything is written.
+    func preferDirectWrites()
     func close()
+}
+
+extension DiskFile {
+    public func preferDirectWrites() {}
+}
+
+/// What a disk can be written in past the system's memory: offset, length and address of a write are multiples of it.
+public enum DiskUnit {
+    public static let byteCount = 4096
+
+    public static func floor(_ offset: UInt64) -> UInt64 { offset / UInt64(byteCount) * UInt64(byteCount) }
+
+    /// Precondition: there is room for it below 2^64.
+    public static func ceiling(_ offset: UInt64) -> UInt64 { floor(offset + UInt64(byteCount) - 1) }
 }
 
 public protocol DiskLock: AnyObject, Sendable {

@@ -1,3 +1,4 @@
+import CUVShims
 import Glibc
 import Prelude
 import Synchronization
@@ -7,6 +8,9 @@ final class OpenFile: DiskFile {
     private let path: String
     /// -1 once closed, so that a number that the system has given away again is never touched.
     private let descriptor: Atomic<Int32>
+    /// Of the same file, for writes past the system's memory; -1 for none.
+    private let directDescriptor = Atomic<Int32>(-1)
+    private let isDirectRefused = Atomic(false)
 
     init(descriptor: Int32, path: String) {
         self.descriptor = Atomic(descriptor)
@@ -44,7 +48,14 @@ final class OpenFile: DiskFile {
         var done = 0
         while done < bytes.count {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[done...])
-            let count = retrying { pwrite(descriptor, rest.baseAddress, rest.count, start + off_t(done)) }
+            let place = start + off_t(done)
+            let direct = direct(rest, place)
+            let count = retrying { pwrite(direct ?? descriptor, rest.baseAddress, rest.count, place) }
+            if count < 0, direct != nil, errno == EINVAL {
+                // The file system wants larger units, or none at all.
+                isDirectRefused.store(true, ordering: .relaxed)
+                continue
+            }
             if count < 0 { throw failure("write") }
             if count == 0 { throw failure("write", reason: "the system took nothing") }
             done += count
@@ -62,9 +73,32 @@ final class OpenFile: DiskFile {
         if retrying({ ftruncate(descriptor, length) }) != 0 { throw failure("truncate") }
     }
 
+    /// Where it cannot be, all writes go through the system's memory.
+    func preferDirectWrites() {
+        guard let descriptor = try? opened("open") else { return }
+        // The file itself, whatever has become of its name.
+        let direct = retrying { open("/proc/self/fd/\(descriptor)", O_WRONLY | O_CLOEXEC | raftoral_open_direct) }
+        guard direct >= 0 else { return }
+        let before = directDescriptor.exchange(direct, ordering: .acquiringAndReleasing)
+        if before >= 0 { closeDescriptor(before) }
+    }
+
+    /// The descriptor for a write that can go past the system's memory.
+    private func direct(_ bytes: UnsafeRawBufferPointer, _ offset: off_t) -> Int32? {
+        let unit = DiskUnit.byteCount
+        guard Int(bitPattern: bytes.baseAddress) % unit == 0, bytes.count % unit == 0, Int(offset) % unit == 0 else {
+            return nil
+        }
+        let descriptor = directDescriptor.load(ordering: .acquiring)
+        return descriptor < 0 || isDirectRefused.load(ordering: .relaxed) ? nil : descriptor
+    }
+
     func close() {
-        let descriptor = descriptor.exchange(-1, ordering: .acquiringAndReleasing)
-        if descriptor >= 0 { closeDescriptor(descriptor) }
+        for held in [directDescriptor.exchange(-1, ordering: .acquiringAndReleasing),
+            descriptor.exchange(-1, ordering: .acquiringAndReleasing)] where held >= 0
+        {
+            closeDescriptor(held)
+        }
     }
 
     private func opened(_ operation: String) throws(DiskError) -> Int32 {

@@ -19,9 +19,9 @@ struct BatchContent {
         return writer.bytes
     }
 
-    /// The bytes of the batch, with the header of its segment before it where there is one, to be written at `offset`
-    /// of the file; nil when they are more than a batch can have.
-    func encoded(sequence: UInt64, at offset: UInt64, segment: SegmentHeader? = nil) -> [UInt8]? {
+    /// The batch with its length, and with the header of its segment before it where it is the first; nil when it is more
+    /// than a batch can have.
+    func measured(beginsSegment: Bool = false) -> MeasuredBatch? {
         let heads = heads.map { group, state in
             var writer = ByteWriter(capacity: 96)
             writer.append(state)
@@ -33,27 +33,44 @@ struct BatchContent {
             body += LogFormat.recordHeaderByteCount + (bytes?.count ?? Self.entriesByteCount(record))
         }
         guard body <= Int(Int32.max) else { return nil }
-        let prefix = segment == nil ? 0 : LogFormat.segmentHeaderByteCount
-        let byteCount = prefix + LogFormat.batchByteCount(body: body)
-        return [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
-            let all = UnsafeMutableRawBufferPointer(buffer)
-            segment?.write(to: UnsafeMutableRawBufferPointer(rebasing: all.prefix(prefix)))
-            var writer = RecordWriter(
-                bytes: UnsafeMutableRawBufferPointer(rebasing: all.dropFirst(prefix)), sequence: sequence)
-            for (group, bytes) in heads { writer.append(.groupState, group, bytes) }
-            for (record, bytes) in zip(records, small) { writer.append(record, bytes) }
-            writer.finish(
-                BatchHeader(
-                    sequence: sequence, kind: kind, bodyByteCount: body,
-                    recordCount: heads.count + records.count, blankPartCount: 0),
-                at: offset + UInt64(prefix))
-            initializedCount = byteCount
-        }
+        let prefix = beginsSegment ? LogFormat.segmentHeaderByteCount : 0
+        return MeasuredBatch(
+            kind: kind, heads: heads, records: records, small: small, bodyByteCount: body, prefixByteCount: prefix)
     }
 
     private static func entriesByteCount(_ record: LogRecord) -> Int {
         guard case .entries(_, let entries) = record else { return 0 }
         return entries.reduce(8) { $0 + LogFormat.entryHeaderByteCount + $1.data.count }
+    }
+}
+
+/// A batch whose length is known, ready to be written into memory.
+struct MeasuredBatch {
+    fileprivate let kind: BatchKind
+    fileprivate let heads: [(GroupID, [UInt8])]
+    fileprivate let records: [LogRecord]
+    fileprivate let small: [[UInt8]?]
+    fileprivate let bodyByteCount: Int
+    fileprivate let prefixByteCount: Int
+
+    var byteCount: Int { prefixByteCount + LogFormat.batchByteCount(body: bodyByteCount) }
+
+    /// Fills `bytes`, which are to stand at `offset` of the file. `firstSequence` of the segment that it begins is its own.
+    func write(to bytes: UnsafeMutableRawBufferPointer, sequence: UInt64, at offset: UInt64, segment number: UInt64 = 0) {
+        invariant(bytes.count == byteCount, "a batch fills what was measured")
+        if prefixByteCount > 0 {
+            SegmentHeader(number: number, firstSequence: sequence)
+                .write(to: UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(prefixByteCount)))
+        }
+        var writer = RecordWriter(
+            bytes: UnsafeMutableRawBufferPointer(rebasing: bytes.dropFirst(prefixByteCount)), sequence: sequence)
+        for (group, bytes) in heads { writer.append(.groupState, group, bytes) }
+        for (record, bytes) in zip(records, small) { writer.append(record, bytes) }
+        writer.finish(
+            BatchHeader(
+                sequence: sequence, kind: kind, bodyByteCount: bodyByteCount,
+                recordCount: heads.count + records.count, blankPartCount: 0),
+            at: offset + UInt64(prefixByteCount))
     }
 }
 

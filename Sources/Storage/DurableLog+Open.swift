@@ -14,9 +14,13 @@ extension DurableLog {
         var active: ActiveSegment?
         if let last = recovery.segments.last {
             let file = try onDisk { () throws(DiskError) in try disk.open(last.path, .readWrite) }
+            file.preferDirectWrites()
             let byteCount = try onDisk { () throws(DiskError) in try file.byteCount }
+            let unit = DiskUnit.floor(recovery.position)
+            var tail = [UInt8](repeating: 0, count: Int(recovery.position - unit))
+            try onDisk { () throws(DiskError) in try file.readAll(into: &tail, at: unit, path: last.path) }
             active = ActiveSegment(
-                path: last.path, file: file, position: recovery.position, filledByteCount: byteCount,
+                path: last.path, file: file, position: recovery.position, tail: tail, filledByteCount: byteCount,
                 isSealed: recovery.isSealed, lastKind: recovery.lastKind)
         }
         let log = DurableLog(
@@ -63,6 +67,7 @@ extension DurableLog {
         var prepared = PreparedSegment(number: number, directory: directory)
         if !recovery.unused.isEmpty {
             let file = try onDisk { () throws(DiskError) in try disk.open(prepared.path, .readWrite) }
+            file.preferDirectWrites()
             prepared.filledByteCount = try onDisk { () throws(DiskError) in try file.byteCount }
             prepared.file = file
             prepared.isLinked = true

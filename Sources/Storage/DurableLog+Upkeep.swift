@@ -50,7 +50,7 @@ extension DurableLog {
 
     /// Where filling stops that has to reach `needed`: a piece further, so that not every batch has to fill.
     func fillEnd(from needed: UInt64) -> UInt64 {
-        max(needed, min(limits.segmentByteCount, needed + limits.fillByteCount))
+        max(needed, min(limits.segmentByteCount, DiskUnit.ceiling(needed + limits.fillByteCount)))
     }
 
     /// Keeps zeros ahead of the write position. The zeros are left to the next batch to synchronize: a failure must

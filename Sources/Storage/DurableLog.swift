@@ -35,6 +35,8 @@ public final class DurableLog {
     var isRemoving = false
     var mayRemove = false
     private var pending: PendingBatch?
+    /// For the next batch, when it is not large.
+    private var spare: AlignedBytes?
     private var isBatchInFlight = false
     private var closing: Closing = .open
 
@@ -49,6 +51,8 @@ public final class DurableLog {
         var file: any DiskFile
         /// The end of the last batch.
         var position: UInt64
+        /// What stands before it in its unit of the disk.
+        var tail: [UInt8]
         var filledByteCount: UInt64
         var isSealed: Bool
         var lastKind: BatchKind
@@ -65,6 +69,7 @@ public final class DurableLog {
 
     /// Room for the batches that say that the log was closed and that the segment is sealed.
     static let closingByteCount = UInt64(2 * LogFormat.emptyBatchByteCount)
+    private static let keptByteCountMax = 256 << 10
 
     init(
         directory: String, disk: any Disk, work: any Work, limits: LogLimits, recovery: borrowing LogRecovery,
@@ -129,13 +134,13 @@ public final class DurableLog {
         if let failure { return completeLater(.failure(failure), batch.completion) }
         let content = BatchContent(records: batch.records)
         if let active, !active.isSealed {
-            guard let bytes = content.encoded(sequence: nextSequence, at: active.position) else {
+            guard let measured = content.measured() else {
                 return completeLater(.failure(tooLarge), batch.completion)
             }
-            let needed = active.position + UInt64(bytes.count) + Self.closingByteCount
+            let needed = active.position + UInt64(measured.byteCount) + Self.closingByteCount
             if needed <= limits.segmentByteCount {
                 if needed > active.filledByteCount, isActiveBeingFilled { return }
-                return write(bytes, to: active, needed: needed)
+                return write(measured, to: active, needed: needed)
             }
         }
         guard let next else { return }
@@ -171,9 +176,19 @@ public final class DurableLog {
         }
     }
 
-    private func write(_ bytes: [UInt8], to active: ActiveSegment, needed: UInt64) {
-        let (file, position, filled) = (active.file, active.position, active.filledByteCount)
+    /// Only one batch is being written at a time.
+    private func memory(_ byteCount: Int) -> AlignedBytes {
+        if let spare, spare.memory.count >= byteCount { return spare }
+        let fresh = AlignedBytes(byteCount: Int(DiskUnit.ceiling(UInt64(byteCount))))
+        if byteCount <= Self.keptByteCountMax { spare = fresh }
+        return fresh
+    }
+
+    private func write(_ batch: MeasuredBatch, to active: ActiveSegment, needed: UInt64) {
+        let (file, filled) = (active.file, active.filledByteCount)
         let fillEnd = filled < needed ? fillEnd(from: needed) : filled
+        let piece = SegmentPiece(
+            batch, sequence: nextSequence, at: active.position, tail: active.tail, room: fillEnd, memory: memory)
         isBatchFilling = fillEnd > filled
         isBatchInFlight = true
         work.perform { () -> (Outcome, UInt64) in
@@ -182,7 +197,7 @@ public final class DurableLog {
                 try fillWithZeros(file, from: &filled, to: fillEnd)
             } catch { return (.unprepared(error), filled) }
             do throws(DiskError) {
-                try file.write(bytes, at: position)
+                try piece.write(to: file)
                 try file.synchronizeData()
             } catch { return (.failed(.disk(error)), filled) }
             return (.durable, filled)
@@ -192,7 +207,7 @@ public final class DurableLog {
                 self.active?.filledByteCount = filledByteCount
                 noteRoom()
             }
-            finish(outcome, batchByteCount: bytes.count)
+            finish(outcome, piece, batchByteCount: batch.byteCount)
         }
     }
 
@@ -202,15 +217,16 @@ public final class DurableLog {
         content.heads = groups.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
         let old = active.flatMap { $0.isSealed ? nil : $0 }
         let sequence = nextSequence + (old == nil ? 0 : 1)
-        let header = SegmentHeader(number: prepared.number, firstSequence: sequence)
-        guard let bytes = content.encoded(sequence: sequence, at: 0, segment: header),
-            let seal = BatchContent(kind: .seal).encoded(sequence: nextSequence, at: old?.position ?? 0)
-        else {
+        guard let batch = content.measured(beginsSegment: true) else {
             if let pending { completeLater(.failure(tooLarge), pending.completion) }
             return
         }
-        let needed = UInt64(bytes.count) + Self.closingByteCount
+        let seal = old.flatMap { mark(.seal, in: $0) }
+        let needed = UInt64(batch.byteCount) + Self.closingByteCount
         let fillEnd = prepared.filledByteCount < needed ? fillEnd(from: needed) : 0
+        let piece = SegmentPiece(
+            batch, sequence: sequence, at: 0, tail: [], room: max(fillEnd, prepared.filledByteCount),
+            segment: prepared.number, memory: memory)
         next = nil
         isBatchInFlight = true
         work.perform { [disk] () -> (Outcome, PreparedSegment) in
@@ -220,35 +236,50 @@ public final class DurableLog {
             } catch { return (.unprepared(error), prepared) }
             do throws(DiskError) {
                 // Durable before the next segment has a byte: a segment without its seal is the last one.
-                try old?.file.write(seal, at: old?.position ?? 0)
-                try old?.file.synchronizeData()
-                try prepared.file?.write(bytes, at: 0)
-                try prepared.file?.synchronizeData()
+                if let old {
+                    try seal?.write(to: old.file)
+                    try old.file.synchronizeData()
+                }
+                if let file = prepared.file {
+                    try piece.write(to: file)
+                    try file.synchronizeData()
+                }
             } catch { return (.failed(.disk(error)), prepared) }
             return (.durable, prepared)
         } completion: { [self] outcome, prepared in
-            finishRoll(outcome, prepared, sequence: sequence, byteCount: bytes.count)
+            finishRoll(outcome, prepared, piece, sequence: sequence, byteCount: batch.byteCount)
         }
     }
 
-    private func finishRoll(_ outcome: Outcome, _ prepared: PreparedSegment, sequence: UInt64, byteCount: Int) {
+    /// A batch without records, behind the last one of the segment.
+    private func mark(_ kind: BatchKind, in segment: ActiveSegment) -> SegmentPiece? {
+        BatchContent(kind: kind).measured().map {
+            SegmentPiece(
+                $0, sequence: nextSequence, at: segment.position, tail: segment.tail, room: segment.filledByteCount,
+                memory: AlignedBytes.init)
+        }
+    }
+
+    private func finishRoll(
+        _ outcome: Outcome, _ prepared: PreparedSegment, _ piece: SegmentPiece, sequence: UInt64, byteCount: Int
+    ) {
         guard case .durable = outcome, let file = prepared.file else {
             next = prepared
-            return finish(outcome, batchByteCount: byteCount)
+            return finish(outcome, piece, batchByteCount: byteCount)
         }
         if !isActiveBeingFilled { active?.file.close() }
         active = ActiveSegment(
-            path: prepared.path, file: file, position: 0, filledByteCount: prepared.filledByteCount,
+            path: prepared.path, file: file, position: 0, tail: [], filledByteCount: prepared.filledByteCount,
             isSealed: false, lastKind: .normal)
         segments.append(Segment(number: prepared.number, path: prepared.path))
         next = PreparedSegment(number: prepared.number + 1, directory: directory)
         nextSequence = sequence
         noteRoom()
         mayRemove = true
-        finish(outcome, batchByteCount: byteCount)
+        finish(outcome, piece, batchByteCount: byteCount)
     }
 
-    private func finish(_ outcome: Outcome, batchByteCount: Int) {
+    private func finish(_ outcome: Outcome, _ piece: SegmentPiece, batchByteCount: Int) {
         guard let batch = pending else { invariantBroken("a batch that has been written was pending") }
         pending = nil
         isBatchInFlight = false
@@ -256,6 +287,7 @@ public final class DurableLog {
         switch outcome {
         case .durable:
             active?.position += UInt64(batchByteCount)
+            active?.tail = piece.tail
             active?.lastKind = .normal
             nextSequence += 1
             for record in batch.records { note(record) }
@@ -310,10 +342,10 @@ public final class DurableLog {
         guard case .wanted(let completion) = closing, !isWriting, !isActiveBeingFilled, next != nil else { return }
         closing = .done
         if failure == nil, let active, !active.isSealed, active.lastKind != .closed,
-            let bytes = BatchContent(kind: .closed).encoded(sequence: nextSequence, at: active.position)
+            let mark = mark(.closed, in: active)
         {
             // Without the mark the log is as it is after a crash, and opens all the same.
-            try? active.file.write(bytes, at: active.position)
+            try? mark.write(to: active.file)
             try? active.file.synchronizeData()
         }
         active?.file.close()

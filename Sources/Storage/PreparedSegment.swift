@@ -48,32 +48,33 @@ struct PreparedSegment: Sendable {
         } catch  where error.kind == .exists {
             opened = try disk.open(path, .readWrite)
         }
+        opened.preferDirectWrites()
         file = opened
         return opened
     }
 }
 
 /// One piece of what files are filled with.
-private let zeros = [UInt8](repeating: 0, count: 256 << 10)
+private let zeros: AlignedBytes = {
+    let zeros = AlignedBytes(byteCount: 256 << 10)
+    zeros.memory.initializeMemory(as: UInt8.self, repeating: 0)
+    return zeros
+}()
 
 /// Writes zeros from `start` to `end` and moves `start` along.
 func fillWithZeros(_ file: any DiskFile, from start: inout UInt64, to end: UInt64) throws(DiskError) {
     while start < end {
-        let count = min(UInt64(zeros.count), end - start)
-        try file.write(zeros, prefix: Int(count), at: start)
-        start += count
+        // Up to the end of a unit first; then pieces of whole units.
+        let piece = zeros.memory.count - Int(start % UInt64(DiskUnit.byteCount))
+        let count = Int(min(UInt64(piece), end - start))
+        try file.write(UnsafeRawBufferPointer(rebasing: zeros.memory.prefix(count)), at: start)
+        start += UInt64(count)
     }
 }
 
 extension DiskFile {
     func write(_ bytes: [UInt8], at offset: UInt64) throws(DiskError) {
-        try write(bytes, prefix: bytes.count, at: offset)
-    }
-
-    fileprivate func write(_ bytes: [UInt8], prefix count: Int, at offset: UInt64) throws(DiskError) {
-        do {
-            try bytes.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0.prefix(count)), at: offset) }
-        } catch let error as DiskError {
+        do { try bytes.withUnsafeBytes { try write($0, at: offset) } } catch let error as DiskError {
             throw error
         } catch {
             invariantBroken("a file throws only its own errors")

@@ -26,3 +26,6 @@ void raftoral_measure_idle_time(uv_loop_t *_Nonnull loop);
 
 /// accept4 for a non-blocking socket that is closed on exec; -1 and errno when there is none.
 int raftoral_accept(int listener, struct sockaddr *_Nonnull address, socklen_t *_Nonnull byte_count);
+
+/// O_DIRECT, which is there for GNU sources only.
+extern const int raftoral_open_direct;

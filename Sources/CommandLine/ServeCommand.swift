@@ -139,6 +139,8 @@ private final class ServerProcess {
             admin?.node = node
             node.onStop = { [unowned self] reason in fail(reason) }
             security?.warnIfOpen(configuration.address)
+            // Once the first answers are out: parsing of flags, joining and recovery are over.
+            _ = loop.clock.schedule(after: .seconds(1)) { ProcessMemory.release() }
         } catch {
             fail(error)
         }

@@ -29,3 +29,7 @@ int raftoral_accept(int listener, struct sockaddr *_Nonnull address, socklen_t *
 
 /// O_DIRECT, which is there for GNU sources only.
 extern const int raftoral_open_direct;
+
+/// Gives back the memory that is free in the heap, and lets go of the pages of the program and its libraries: those that
+/// are needed again come back from the system's memory, and those that only the start needed do not.
+void raftoral_release_memory(void);

@@ -32,7 +32,7 @@ public final class Node {
     var runtimes: [GroupID: WorkflowRuntime] = [:]
 
     private var inbox: [(group: GroupID, message: Message)] = []
-    private var answers: [() -> Void] = []
+    private var answers: [CallerAnswer] = []
     private let turns: NodeTurns
     private var tickTimer: (any ScheduledTimer)?
     private var nextSequence: UInt64 = 1
@@ -166,7 +166,7 @@ public final class Node {
         if !answers.isEmpty {
             let ready = answers
             answers = []
-            for answer in ready { answer() }
+            for answer in ready { answer.tell() }
         }
         if groups.contains(where: { $0.core.hasReady }) { requestTurn() }
     }
@@ -357,7 +357,7 @@ public final class Node {
         // Results that were found in this turn and not yet told.
         let found = answers
         answers = []
-        for answer in found { answer() }
+        for answer in found { answer.tell() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }

@@ -25,27 +25,44 @@ struct PendingProposals {
     typealias Completion = (Result<AppliedResult, CommandFailure>) -> Void
 
     private struct Pending {
-        let data: [UInt8]
+        let sequence: UInt64
+        var data: [UInt8]
         let expires: Nanoseconds
         /// 0: not handed to Raft since the leader last changed.
-        var proposedAt: Nanoseconds
-        let completion: Completion
+        var proposedAt: Nanoseconds = 0
+        /// Nil when it is done: its place stays until it comes to the front.
+        var completion: Completion?
     }
 
-    private var bySequence: [UInt64: Pending] = [:]
-    /// Every sequence in order of arrival; those that are done are skipped when they come to the front.
-    private var arrivals: Deque<UInt64> = []
+    /// In order of arrival, which is that of their sequences. The first one is not done.
+    private var arrivals: Deque<Pending> = []
     private var toPropose: Deque<UInt64> = []
     private(set) var byteCount = 0
+    private(set) var count = 0
 
-    var count: Int { bySequence.count }
     var hasUnproposed: Bool { !toPropose.isEmpty }
 
+    /// Precondition: `sequence` is above all before it.
     mutating func add(_ sequence: UInt64, _ data: [UInt8], expires: Nanoseconds, completion: @escaping Completion) {
-        bySequence[sequence] = Pending(data: data, expires: expires, proposedAt: 0, completion: completion)
-        arrivals.append(sequence)
+        arrivals.append(Pending(sequence: sequence, data: data, expires: expires, completion: completion))
         toPropose.append(sequence)
         byteCount += data.count
+        count += 1
+    }
+
+    /// Where the sequence stands; nil when it is done.
+    private func place(of sequence: UInt64) -> Int? {
+        guard let first = arrivals.first, sequence >= first.sequence else { return nil }
+        // Where it is when none is left out; other groups take some.
+        var end = Int(min(sequence - first.sequence, UInt64(arrivals.count - 1)))
+        if arrivals[end].sequence > sequence {
+            var start = 0
+            while start < end {
+                let middle = (start + end) / 2
+                if arrivals[middle].sequence < sequence { start = middle + 1 } else { end = middle }
+            }
+        }
+        return arrivals[end].sequence == sequence && arrivals[end].completion != nil ? end : nil
     }
 
     /// The next proposals to hand to Raft, up to about `byteCountMax` bytes of data.
@@ -53,15 +70,16 @@ struct PendingProposals {
         var batch: [(sequence: UInt64, data: [UInt8])] = []
         var taken: UInt64 = 0
         while let sequence = toPropose.first {
-            guard let pending = bySequence[sequence] else {
+            guard let place = place(of: sequence) else {
                 toPropose.removeFirst()
                 continue
             }
-            guard batch.isEmpty || taken + UInt64(pending.data.count) <= byteCountMax else { break }
+            let data = arrivals[place].data
+            guard batch.isEmpty || taken + UInt64(data.count) <= byteCountMax else { break }
             toPropose.removeFirst()
-            bySequence[sequence]?.proposedAt = max(now, 1)
-            taken += UInt64(pending.data.count)
-            batch.append((sequence, pending.data))
+            arrivals[place].proposedAt = max(now, 1)
+            taken += UInt64(data.count)
+            batch.append((sequence, data))
         }
         return batch
     }
@@ -69,7 +87,7 @@ struct PendingProposals {
     /// Raft did not take them: they come first next time.
     mutating func giveBack(_ batch: [(sequence: UInt64, data: [UInt8])]) {
         for (sequence, _) in batch.reversed() {
-            bySequence[sequence]?.proposedAt = 0
+            if let place = place(of: sequence) { arrivals[place].proposedAt = 0 }
             toPropose.prepend(sequence)
         }
     }
@@ -77,49 +95,48 @@ struct PendingProposals {
     /// All of them may have been lost: the leader changed, or the way to it broke.
     mutating func proposeAllAgain() {
         toPropose.removeAll(keepingCapacity: true)
-        for sequence in arrivals where bySequence[sequence] != nil {
-            bySequence[sequence]?.proposedAt = 0
-            toPropose.append(sequence)
+        for place in arrivals.indices where arrivals[place].completion != nil {
+            arrivals[place].proposedAt = 0
+            toPropose.append(arrivals[place].sequence)
         }
     }
 
     /// Proposes again what nothing was heard of since `before`. Looks at `countMax` of the oldest only.
     mutating func proposeAgain(proposedBefore before: Nanoseconds, countMax: Int) {
-        for sequence in arrivals.prefix(countMax) {
-            guard let pending = bySequence[sequence], pending.proposedAt != 0, pending.proposedAt < before else {
-                continue
-            }
-            bySequence[sequence]?.proposedAt = 0
-            toPropose.append(sequence)
+        for place in arrivals.indices.prefix(countMax) where arrivals[place].completion != nil {
+            guard arrivals[place].proposedAt != 0, arrivals[place].proposedAt < before else { continue }
+            arrivals[place].proposedAt = 0
+            toPropose.append(arrivals[place].sequence)
         }
     }
 
     mutating func complete(_ sequence: UInt64) -> Completion? {
-        guard let pending = bySequence.removeValue(forKey: sequence) else { return nil }
-        byteCount -= pending.data.count
-        dropFinishedArrivals()
-        return pending.completion
+        guard let place = place(of: sequence) else { return nil }
+        byteCount -= arrivals[place].data.count
+        count -= 1
+        arrivals[place].data = []
+        defer { dropFinished() }
+        return arrivals[place].completion.take()
     }
 
     /// Takes out what has expired. All proposals get the same time, so that the oldest expire first.
     mutating func expire(now: Nanoseconds) -> [Completion] {
         var expired: [Completion] = []
-        dropFinishedArrivals()
-        while let sequence = arrivals.first, let pending = bySequence[sequence], pending.expires <= now {
-            if let completion = complete(sequence) { expired.append(completion) }
+        while let first = arrivals.first, first.expires <= now, let completion = complete(first.sequence) {
+            expired.append(completion)
         }
         return expired
     }
 
     mutating func removeAll() -> [Completion] {
-        let all = arrivals.compactMap { bySequence[$0]?.completion }
+        let all = arrivals.compactMap(\.completion)
         self = PendingProposals()
         return all
     }
 
-    private mutating func dropFinishedArrivals() {
-        while let first = arrivals.first, bySequence[first] == nil { arrivals.removeFirst() }
+    private mutating func dropFinished() {
+        while let first = arrivals.first, first.completion == nil { arrivals.removeFirst() }
         // While there is no leader nobody takes them from here.
-        while let first = toPropose.first, bySequence[first] == nil { toPropose.removeFirst() }
+        while let first = toPropose.first, place(of: first) == nil { toPropose.removeFirst() }
     }
 }

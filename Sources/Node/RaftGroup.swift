@@ -58,7 +58,7 @@ final class RaftGroup {
         var messages: [Message] = []
         var writes: [Message] = []
         var effects: [Effect] = []
-        var answers: [() -> Void] = []
+        var answers: [CallerAnswer] = []
         var configurationChanged = false
     }
 
@@ -112,15 +112,15 @@ final class RaftGroup {
 
     // MARK: - In
 
-    func tick(now: Nanoseconds) -> [() -> Void] {
+    func tick(now: Nanoseconds) -> [CallerAnswer] {
         core.tick()
         proposals.proposeAgain(
             proposedBefore: now &- min(now, .milliseconds(limits.node.proposalRetryMilliseconds)), countMax: 1024)
         let expiredProposals = proposals.expire(now: now)
         let expiredReads = reads.expire(now: now)
         let reason = leader == .none ? "the group has no leader" : "no answer from the leader, node \(leader)"
-        return expiredProposals.map { expired in { expired(.failure(.outcomeUnknown(reason))) } }
-            + expiredReads.map { expired in { expired(.failure(.notConfirmed(reason))) } }
+        return expiredProposals.map { .command($0, .failure(.outcomeUnknown(reason))) }
+            + expiredReads.map { .read($0, .failure(.notConfirmed(reason))) }
     }
 
     /// Hands waiting proposals to Raft, which appends them here or forwards them to the leader.
@@ -206,7 +206,7 @@ final class RaftGroup {
             default: output.messages.append(consume message)
             }
         }
-        for completion in reads.takeReady(applied: appliedIndex) { output.answers.append { completion(.success(())) } }
+        for completion in reads.takeReady(applied: appliedIndex) { output.answers.append(.read(completion, .success(()))) }
         noteLeader(now: now)
         return output
     }
@@ -277,7 +277,7 @@ final class RaftGroup {
         guard envelope.origin.node == node, envelope.origin.incarnation == incarnation,
             let completion = proposals.complete(envelope.origin.sequence)
         else { return }
-        output.answers.append { completion(.success(result)) }
+        output.answers.append(.command(completion, .success(result)))
     }
 
     // MARK: - Durability

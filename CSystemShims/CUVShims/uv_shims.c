@@ -1,8 +1,10 @@
 #define _GNU_SOURCE
 #include "uv_shims.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -34,4 +36,17 @@ static int release_pages(struct dl_phdr_info *object, size_t size, void *unused)
 void raftoral_release_memory(void) {
     malloc_trim(0);
     dl_iterate_phdr(release_pages, NULL);
+}
+
+int raftoral_open_wake(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+void raftoral_send_wake(int descriptor) {
+    const uint64_t one = 1;
+    // A full counter, EAGAIN, is readable too.
+    while (write(descriptor, &one, sizeof one) < 0 && errno == EINTR) {}
+}
+
+void raftoral_take_wake(int descriptor) {
+    uint64_t count;
+    while (read(descriptor, &count, sizeof count) < 0 && errno == EINTR) {}
 }

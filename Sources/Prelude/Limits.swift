@@ -250,6 +250,8 @@ public struct ReactorLimits: Sendable {
     public var acceptPauseMilliseconds: UInt64 = 100
     /// Jobs of Swift concurrency, and submitted actions, run per turn before input and output get theirs.
     public var jobCountPerTurnMax = 1024
+    /// Threads for files and what else would block the loop.
+    public var workThreadCountMax = 4
     /// How long connecting to one address may take before the next address is tried beside it (RFC 8305 §5).
     public var connectStaggerMilliseconds: UInt64 = 250
     /// How long a connection that is closing waits for the other side to take bytes, and then to end its own.
@@ -404,6 +406,8 @@ extension Limits {
         try check(reactor.readBufferByteCount > 0, "reactor.readBufferByteCount > 0")
         try check(reactor.acceptCountPerTurnMax > 0, "reactor.acceptCountPerTurnMax > 0")
         try check(reactor.jobCountPerTurnMax > 0, "reactor.jobCountPerTurnMax > 0")
+        // One may be held up by a slow disk for long.
+        try check(reactor.workThreadCountMax > 1, "reactor.workThreadCountMax > 1")
         try check(admin.connectionCountMax > 0, "admin.connectionCountMax > 0")
         try check(admin.connectionMemoryByteCount >= 4 << 10, "admin.connectionMemoryByteCount ≥ 4 KiB")
     }

@@ -22,7 +22,10 @@ public final class EventLoop: @unchecked Sendable {
     /// Counts turns, so that what is limited per turn can tell them apart.
     private(set) var turnNumber: UInt64 = 0
 
-    private let async: UnsafeMutablePointer<uv_async_t>
+    private let wake: UnsafeMutablePointer<uv_poll_t>
+    /// An eventfd. (libuv's own `uv_async_send` has the loop spin until the sending thread, which may have lost its core
+    /// to the loop by then, runs again.)
+    private let wakeDescriptor: Int32
     private let prepare: UnsafeMutablePointer<uv_prepare_t>
     private let check: UnsafeMutablePointer<uv_check_t>
     /// Does nothing but bound the poll: by the next deadline, or by 0 when something waits to be run.
@@ -38,42 +41,54 @@ public final class EventLoop: @unchecked Sendable {
     private let owner = Atomic<UInt>(0)
     private let lock = Lock()
     private var inbox = Inbox()
+    /// Threads between their change of the inbox and the end of waking the loop.
+    private let wakingCount = Atomic<Int>(0)
+    private(set) lazy var workThreads = WorkThreads(countMax: limits.workThreadCountMax) {
+        [unowned self] in endWork($0)
+    }
 
     private enum Phase { case open, closing, closed }
 
     private struct Inbox {
         var jobs: [LoopJob] = []
+        var endedWork: [WorkItem] = []
         var isStopRequested = false
         var isClosed = false
+        /// The loop has been woken for what is here.
+        var isAnnounced = false
     }
 
     public init(limits: ReactorLimits = ReactorLimits()) throws(ReactorError) {
         _ = brokenPipesAreErrors
         self.limits = limits
         uvLoop = .allocate(capacity: 1)
-        async = .allocate(capacity: 1)
+        wake = .allocate(capacity: 1)
         prepare = .allocate(capacity: 1)
         check = .allocate(capacity: 1)
         pollBound = .allocate(capacity: 1)
         readBuffer = .allocate(byteCount: max(1, limits.readBufferByteCount), alignment: 16)
+        wakeDescriptor = raftoral_open_wake()
         do throws(ReactorError) {
+            if wakeDescriptor < 0 { throw ReactorError(operation: "eventfd", code: -errno) }
             try uv(uv_loop_init(uvLoop), "loop init")
             // Costs two readings of the clock per turn.
             raftoral_measure_idle_time(uvLoop)
             // The last that can fail, for want of a descriptor; the others only link themselves into the loop.
             do throws(ReactorError) {
-                try uv(uv_async_init(uvLoop, async) { EventLoop.from($0?.pointee.data)?.takeInbox() }, "async init")
+                try uv(uv_poll_init(uvLoop, wake, wakeDescriptor), "poll init")
             } catch {
                 uv_loop_close(uvLoop)
                 throw error
             }
         } catch {
+            if wakeDescriptor >= 0 { closeDescriptor(wakeDescriptor) }
             // The deinitializer expects a closed loop.
             phase = .closed
             throw error
         }
         let this = Unmanaged.passUnretained(self).toOpaque()
-        async.pointee.data = this
+        wake.pointee.data = this
+        uv_poll_start(wake, Int32(UV_READABLE.rawValue)) { wake, _, _ in EventLoop.from(wake?.pointee.data)?.wasWoken() }
         uv_prepare_init(uvLoop, prepare)
         prepare.pointee.data = this
         uv_prepare_start(prepare) { EventLoop.from($0?.pointee.data)?.willPoll() }
@@ -86,7 +101,7 @@ public final class EventLoop: @unchecked Sendable {
     deinit {
         invariant(phase == .closed, "an event loop is closed before it is released")
         uvLoop.deallocate()
-        async.deallocate()
+        wake.deallocate()
         prepare.deallocate()
         check.deallocate()
         pollBound.deallocate()
@@ -163,14 +178,28 @@ public final class EventLoop: @unchecked Sendable {
         return body()
     }
 
-    /// Changes the inbox and wakes the loop. The lock is held over both, so that `close` cannot take the async
-    /// handle away in between.
+    /// Changes the inbox and wakes the loop, which then finds the lock free. `close` waits until nobody is about to.
     private func post(_ change: (inout Inbox) -> Void) {
-        lock.withLock {
-            if inbox.isClosed { return }
+        let wakes = lock.withLock {
+            if inbox.isClosed { return false }
             change(&inbox)
-            uv_async_send(async)
+            if inbox.isAnnounced { return false }
+            inbox.isAnnounced = true
+            wakingCount.add(1, ordering: .relaxed)
+            return true
         }
+        guard wakes else { return }
+        raftoral_send_wake(wakeDescriptor)
+        wakingCount.subtract(1, ordering: .releasing)
+    }
+
+    private func endWork(_ item: WorkItem) {
+        post { inbox in inbox.endedWork.append(item) }
+    }
+
+    private func wasWoken() {
+        raftoral_take_wake(wakeDescriptor)
+        takeInbox()
     }
 
     private func takeInbox() {
@@ -178,6 +207,7 @@ public final class EventLoop: @unchecked Sendable {
             defer { inbox = Inbox() }
             return inbox
         }
+        for item in taken.endedWork { item.finish() }
         jobs.append(contentsOf: taken.jobs)
         if taken.isStopRequested {
             isStopping = true
@@ -258,16 +288,19 @@ public final class EventLoop: @unchecked Sendable {
                 if jobs.isEmpty && !loopTurns.isRequested { break }
                 uv_run(uvLoop, UV_RUN_NOWAIT)
             }
+            workThreads.end()
             lock.withLock {
                 inbox.isClosed = true
                 inbox.jobs = []
             }
-            uv_close(raftoral_uv_handle(async), nil)
+            while wakingCount.load(ordering: .acquiring) > 0 { sched_yield() }
+            uv_close(raftoral_uv_handle(wake), nil)
             uv_close(raftoral_uv_handle(prepare), nil)
             uv_close(raftoral_uv_handle(check), nil)
             uv_close(raftoral_uv_handle(pollBound), nil)
             while uv_run(uvLoop, UV_RUN_DEFAULT) != 0 {}
             invariant(uv_loop_close(uvLoop) == 0, "nothing of a loop is open once its resources are closed")
+            closeDescriptor(wakeDescriptor)
             jobs = []
             atTurnEnd = []
             loopTurns.removeAll()

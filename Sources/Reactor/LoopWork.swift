@@ -1,7 +1,6 @@
-import CUV
 import Prelude
 
-/// Work items on libuv's thread pool.
+/// Work items on the loop's threads for them.
 final class LoopWork: Work {
     private let loop: EventLoop
 
@@ -11,14 +10,13 @@ final class LoopWork: Work {
         _ body: @escaping @Sendable () -> Output, completion: @escaping (Output) -> Void
     ) {
         let slot = OutputSlot<Output>()
-        WorkItem(body: { slot.output = body() }, completion: { slot.take().map(completion) }).start(on: loop)
+        WorkItem(loop: loop, body: { slot.output = body() }, completion: { slot.take().map(completion) }).start()
     }
 }
 
 /// What a body returned, on its way to the loop.
 private final class OutputSlot<Output: Sendable>: @unchecked Sendable {
-    // Unchecked, because the thread pool hands the item over under its lock: the body has ended before the
-    // completion begins.
+    // Unchecked, because the threads hand the item over under a lock: the body has ended before the completion begins.
     var output: Output?
 
     func take() -> Output? {
@@ -27,40 +25,29 @@ private final class OutputSlot<Output: Sendable>: @unchecked Sendable {
     }
 }
 
-private final class WorkItem: LoopResource {
-    private let request: UnsafeMutablePointer<uv_work_t>
-    private var loop: EventLoop?
-    private let body: @Sendable () -> Void
+/// Sendable, because only `body` is touched off the loop.
+final class WorkItem: LoopResource, @unchecked Sendable {
+    private let loop: EventLoop
+    let body: @Sendable () -> Void
     private let completion: () -> Void
 
-    init(body: @escaping @Sendable () -> Void, completion: @escaping () -> Void) {
+    init(loop: EventLoop, body: @escaping @Sendable () -> Void, completion: @escaping () -> Void) {
+        self.loop = loop
         self.body = body
         self.completion = completion
-        request = .allocate(capacity: 1)
     }
 
-    deinit { request.deallocate() }
-
-    func start(on loop: EventLoop) {
+    func start() {
         guard loop.adopt(self) else { return }
-        self.loop = loop
-        request.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-        let result = uv_queue_work(
-            loop.uvLoop, request,
-            { request in WorkItem.from(request)?.body() },
-            { request, _ in WorkItem.from(request)?.finish() })
-        invariant(result == 0, "libuv takes every work item")
+        loop.workThreads.perform(self)
     }
 
-    private func finish() {
-        loop?.release(self)
+    /// On the loop, once the body has run.
+    func finish() {
+        loop.release(self)
         completion()
     }
 
     /// A body that runs cannot be stopped: the loop waits for it.
     func loopWillClose() {}
-
-    private static func from(_ request: UnsafeMutablePointer<uv_work_t>?) -> WorkItem? {
-        request?.pointee.data.map { Unmanaged<WorkItem>.fromOpaque($0).takeUnretainedValue() }
-    }
 }

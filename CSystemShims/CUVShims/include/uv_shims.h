@@ -33,3 +33,9 @@ extern const int raftoral_open_direct;
 /// Gives back the memory that is free in the heap, and lets go of the pages of the program and its libraries: those that
 /// are needed again come back from the system's memory, and those that only the start needed do not.
 void raftoral_release_memory(void);
+
+/// A descriptor that is readable from `raftoral_send_wake`, by any thread, to `raftoral_take_wake`; -1 and errno when there
+/// is none.
+int raftoral_open_wake(void);
+void raftoral_send_wake(int descriptor);
+void raftoral_take_wake(int descriptor);

@@ -21,6 +21,8 @@ final class WorkThreads: @unchecked Sendable {
         self.itemEnded = itemEnded
     }
 
+    var count: Int { lock.withLock { threads.count } }
+
     func perform(_ item: WorkItem) {
         lock.lock()
         if let thread = idle.popLast() {

@@ -48,6 +48,34 @@ final class PendingTests: XCTestCase {
         XCTAssertEqual(pending.nextBatch(byteCountMax: 10, now: 7).map(\.sequence), [1])
     }
 
+    func test_proposalsAreFoundByTheirSequenceWhateverIsDoneOrLeftOut() {
+        var pending = PendingProposals()
+        var random = SeededRandom(seed: 7)
+        var waiting: Set<UInt64> = []
+        var next: UInt64 = 1
+        for _ in 0..<5_000 {
+            if Int.random(in: 0..<3, using: &random) > 0 || waiting.isEmpty {
+                // Other groups take sequences in between.
+                next += UInt64.random(in: 1...3, using: &random)
+                pending.add(next, [UInt8](repeating: 0, count: Int(next % 5)), expires: 100) { _ in }
+                waiting.insert(next)
+            } else {
+                let sequence = UInt64.random(in: 0...next + 2, using: &random)
+                XCTAssertEqual(pending.complete(sequence) != nil, waiting.remove(sequence) != nil)
+                XCTAssertNil(pending.complete(sequence))
+            }
+            XCTAssertEqual(pending.count, waiting.count)
+        }
+        XCTAssertEqual(pending.byteCount, waiting.reduce(0) { $0 + Int($1 % 5) })
+        XCTAssertEqual(pending.nextBatch(byteCountMax: .max, now: 1).map(\.sequence), waiting.sorted())
+        pending.proposeAllAgain()
+        XCTAssertEqual(pending.nextBatch(byteCountMax: .max, now: 2).map(\.sequence), waiting.sorted())
+        XCTAssertEqual(pending.expire(now: 100).count, waiting.count)
+        XCTAssertEqual(pending.count, 0)
+        XCTAssertEqual(pending.byteCount, 0)
+        XCTAssertFalse(pending.hasUnproposed)
+    }
+
     func test_proposalsExpireInOrder() {
         var pending = PendingProposals()
         var outcomes: [UInt64] = []

@@ -54,6 +54,38 @@ final class FileDiskTests: XCTestCase {
         assert(.io) { try write("x", again) }
     }
 
+    /// Whole units go past the system's memory where the file system allows it; nobody can tell by what is read.
+    func testDirectWritesAreReadLikeAllOthers() throws {
+        let path = try temporaryDirectory(self) + "/file"
+        let file = try disk.open(path, .createNew)
+        file.preferDirectWrites()
+        file.preferDirectWrites()
+        var random = SeededRandom(seed: 1)
+        var model = [UInt8](repeating: 0, count: 64 << 10)
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 16 << 10, alignment: DiskUnit.byteCount)
+        defer { memory.deallocate() }
+        func unit(_ count: Int) -> Int { Int.random(in: 0..<count, using: &random) * DiskUnit.byteCount }
+        memory.initializeMemory(as: UInt8.self, repeating: 0)
+        for _ in 0..<4 { try file.write(UnsafeRawBufferPointer(memory), at: UInt64(16 << 10)) }
+        for round in 0..<200 {
+            // Half of them are of whole units; the others begin, end or lie elsewhere.
+            let isWhole = round % 2 == 0
+            let shift = isWhole ? 0 : Int.random(in: 0..<100, using: &random)
+            let start = unit(12) + (isWhole ? 0 : Int.random(in: 0..<100, using: &random))
+            let count = max(1, unit(3) + (isWhole ? DiskUnit.byteCount : Int.random(in: 0..<100, using: &random)))
+            for place in 0..<count { memory[shift + place] = UInt8(truncatingIfNeeded: round + place) }
+            let bytes = UnsafeRawBufferPointer(rebasing: memory[shift..<shift + count])
+            try file.write(bytes, at: UInt64(start))
+            model.replaceSubrange(start..<start + count, with: bytes)
+            if round % 7 == 0 { try file.synchronizeData() }
+        }
+        let length = Int(try file.byteCount)
+        XCTAssertEqual(try read(file, 64 << 10), Array(model[..<length]))
+        file.close()
+        XCTAssertEqual(try read(try disk.open(path, .readOnly), 64 << 10), Array(model[..<length]))
+        assert(.io) { try file.write(UnsafeRawBufferPointer(memory), at: 0) }
+    }
+
     func testOpenModes() throws {
         let path = try temporaryDirectory(self) + "/file"
         assert(.notFound) { _ = try disk.open(path, .readOnly) }

@@ -50,6 +50,27 @@ final class WorkTests: LoopTestCase {
         wait("both") { completions == 2 }
     }
 
+    func testThreadsAreAsManyAsAreNeededAndNoMoreThanTheLimit() {
+        let gate = DoneFlag()
+        let running = Atomic<Int>(0)
+        let countMax = loop.limits.workThreadCountMax
+        var completions = 0
+        for _ in 0..<countMax + 2 {
+            loop.work.perform {
+                running.add(1, ordering: .acquiringAndReleasing)
+                while !gate.isSet { sched_yield() }
+            } completion: {
+                completions += 1
+            }
+        }
+        wait("all threads") { running.load(ordering: .acquiring) == countMax }
+        XCTAssertEqual(loop.workThreads.count, countMax)
+        XCTAssertEqual(completions, 0)
+        gate.set()
+        wait("all completions") { completions == countMax + 2 }
+        XCTAssertEqual(loop.workThreads.count, countMax)
+    }
+
     func testClosingTheLoopWaitsForWork() {
         let isDone = DoneFlag()
         var completed = false

@@ -84,10 +84,10 @@ public struct ByteReader {
     }
 
     public mutating func fixed32() throws(MalformedBytes) -> UInt32 {
-        UInt32(truncatingIfNeeded: try littleEndian(byteCount: 4))
+        UInt32(littleEndian: try load(UInt32.self))
     }
 
-    public mutating func fixed64() throws(MalformedBytes) -> UInt64 { try littleEndian(byteCount: 8) }
+    public mutating func fixed64() throws(MalformedBytes) -> UInt64 { UInt64(littleEndian: try load(UInt64.self)) }
 
     public mutating func signed() throws(MalformedBytes) -> Int64 { Int64(bitPattern: try fixed64()) }
 
@@ -152,13 +152,14 @@ public struct ByteReader {
         guard isAtEnd else { throw MalformedBytes(offset: offset, expected: "the end") }
     }
 
-    private mutating func littleEndian(byteCount: Int) throws(MalformedBytes) -> UInt64 {
+    private mutating func load<Number: FixedWidthInteger & BitwiseCopyable>(
+        _: Number.Type
+    ) throws(MalformedBytes) -> Number {
+        let byteCount = MemoryLayout<Number>.size
         guard remainingByteCount >= byteCount else {
             throw MalformedBytes(offset: offset, expected: "\(byteCount) bytes")
         }
-        var value: UInt64 = 0
-        for place in 0..<byteCount { value |= UInt64(bytes[offset + place]) << UInt64(8 * place) }
-        offset += byteCount
-        return value
+        defer { offset += byteCount }
+        return bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Number.self) }
     }
 }

@@ -206,7 +206,9 @@ final class RaftGroup {
             default: output.messages.append(consume message)
             }
         }
-        for completion in reads.takeReady(applied: appliedIndex) { output.answers.append(.read(completion, .success(()))) }
+        for completion in reads.takeReady(applied: appliedIndex) {
+            output.answers.append(.read(completion, .success(())))
+        }
         noteLeader(now: now)
         return output
     }

@@ -88,7 +88,8 @@ public final class EventLoop: @unchecked Sendable {
         }
         let this = Unmanaged.passUnretained(self).toOpaque()
         wake.pointee.data = this
-        uv_poll_start(wake, Int32(UV_READABLE.rawValue)) { wake, _, _ in EventLoop.from(wake?.pointee.data)?.wasWoken() }
+        uv_poll_start(wake, Int32(UV_READABLE.rawValue)) { wake, _, _ in EventLoop.from(wake?.pointee.data)?.wasWoken()
+        }
         uv_prepare_init(uvLoop, prepare)
         prepare.pointee.data = this
         uv_prepare_start(prepare) { EventLoop.from($0?.pointee.data)?.willPoll() }

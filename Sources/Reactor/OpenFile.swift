@@ -94,9 +94,10 @@ final class OpenFile: DiskFile {
     }
 
     func close() {
-        for held in [directDescriptor.exchange(-1, ordering: .acquiringAndReleasing),
-            descriptor.exchange(-1, ordering: .acquiringAndReleasing)] where held >= 0
-        {
+        for held in [
+            directDescriptor.exchange(-1, ordering: .acquiringAndReleasing),
+            descriptor.exchange(-1, ordering: .acquiringAndReleasing),
+        ] where held >= 0 {
             closeDescriptor(held)
         }
     }

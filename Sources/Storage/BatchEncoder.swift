@@ -56,7 +56,8 @@ struct MeasuredBatch {
     var byteCount: Int { prefixByteCount + LogFormat.batchByteCount(body: bodyByteCount) }
 
     /// Fills `bytes`, which are to stand at `offset` of the file. `firstSequence` of the segment that it begins is its own.
-    func write(to bytes: UnsafeMutableRawBufferPointer, sequence: UInt64, at offset: UInt64, segment number: UInt64 = 0) {
+    func write(to bytes: UnsafeMutableRawBufferPointer, sequence: UInt64, at offset: UInt64, segment number: UInt64 = 0)
+    {
         invariant(bytes.count == byteCount, "a batch fills what was measured")
         if prefixByteCount > 0 {
             SegmentHeader(number: number, firstSequence: sequence)

@@ -39,6 +39,13 @@ struct ClientFailure: Error {
 
     init(_ text: String) { self.text = text }
 
+    private static func whereToLook(_ message: String) -> String {
+        if message.hasPrefix("there is no workflow") || message.hasPrefix("there is no run") {
+            return "\n  • 'raftoral workflow list' shows what there is."
+        }
+        return message.hasPrefix("there is no node") ? "\n  • 'raftoral cluster members' shows who there is." : ""
+    }
+
     init(_ status: GRPCStatus, at addresses: [HostPort]) {
         let address = addresses.map(\.description).joined(separator: " or ")
         let hint =
@@ -47,7 +54,7 @@ struct ClientFailure: Error {
                 "\n  • Check that a node runs at \(address); --address names another one."
                     + "\n  • 'raftoral cluster status' tells whether the cluster has a leader."
             case .deadlineExceeded: "\n  • The node did not answer in time: try again, or raise --timeout."
-            case .notFound: "\n  • 'raftoral workflow list' and 'raftoral cluster members' show what there is."
+            case .notFound: Self.whereToLook(status.message)
             case .alreadyExists: "\n  • Choose another id, or leave it out to have one made."
             case .resourceExhausted: "\n  • The node has too much to do, or too little space: try again later."
             case .unauthenticated:

@@ -7,10 +7,10 @@ struct RaftoralCommand: ParsableCommand {
         commandName: "raftoral",
         abstract: "A workflow engine that survives anything, in one program.",
         discussion: """
-            Start the first node of a cluster:   raftoral --address 127.0.0.1:5001 --bootstrap
-            Add another node:                    raftoral --address 127.0.0.1:5002 --peers 127.0.0.1:5001
-            Run a workflow on it:                raftoral workflow start --type ping_pong \
-            --input '{"message":"ping"}' --wait --address 127.0.0.1:5002
+            The first node of a cluster, another one, and a workflow on them:
+              raftoral --address 127.0.0.1:5001 --bootstrap
+              raftoral --address 127.0.0.1:5002 --peers 127.0.0.1:5001
+              raftoral workflow start --type fibonacci --input '{"n":30}' --wait
 
             Flags of a node ('raftoral serve --help' has all of them):
               -a, --address HOST:PORT   where to listen (also --listen)

@@ -5,13 +5,13 @@ import Raftoral
 /// The files by which a node or a client speaks TLS.
 struct TLSOptions: ParsableArguments {
     @Option(
-        help: "PEM file of the certificate to present, with those on the way to its CA. A node then serves TLS only.")
+        help: "PEM file of the own certificate, with those on the way to its CA. Switches TLS on.")
     var tlsCert: String?
 
     @Option(help: "PEM file of the key of --tls-cert.")
     var tlsKey: String?
 
-    @Option(help: "PEM file of the CAs to believe: of clients and other nodes, or of the nodes that a client asks.")
+    @Option(help: "PEM file of the CAs to believe when the other side shows a certificate.")
     var tlsCA: String?
 }
 

@@ -241,7 +241,9 @@ struct PeerList: ExpressibleByArgument {
         if addresses.isEmpty { return nil }
     }
 
-    var defaultValueDescription: String { "none" }
+    var defaultValueDescription: String {
+        addresses.isEmpty ? "none" : addresses.map(\.description).joined(separator: ",")
+    }
 }
 
 extension SystemRandomNumberGenerator {

@@ -28,11 +28,13 @@ final class TLSTests: LoopTestCase {
         Array(try Data(contentsOf: URL(fileURLWithPath: try Self.folder.get() + "/" + name)))
     }
 
-    private func network(_ limits: WireLimits = WireLimits()) throws -> TLSNetwork {
+    private func network(
+        _ limits: WireLimits = WireLimits(), over inner: (any Network)? = nil
+    ) throws -> TLSNetwork {
         let server = TLSCredentials(
             certificates: try file("node.pem"), privateKey: try file("node.key"), trusted: try file("ca.pem"))
         let settings = TLSSettings(server: server, client: TLSCredentials(trusted: try file("ca.pem")))
-        return try TLSNetwork(over: loop.network, clock: loop.clock, limits: limits, settings: settings)
+        return try TLSNetwork(over: inner ?? loop.network, clock: loop.clock, limits: limits, settings: settings)
     }
 
     private final class Peer: ConnectionHandler {
@@ -112,6 +114,27 @@ final class TLSTests: LoopTestCase {
         wait("both are closed", within: .seconds(60)) { ends.allSatisfy { $0.end != nil } }
         XCTAssertEqual(
             refused, ["TLS: too many handshakes are under way", "TLS: the handshake was not over in time"])
+    }
+
+    /// The certificate names the name, and none of the addresses.
+    func testEveryAddressOfANameIsHeldToTheName() throws {
+        let plain = NamedNetwork(over: loop.network)
+        let network = try network(over: plain)
+        let listeners = try [2, 3].map {
+            try network.listen(on: HostPort(host: "127.0.0.\($0)", port: 0)) { $0.close() }
+        }
+        defer { for listener in listeners { listener.close() } }
+        plain.names["localhost"] = listeners.map(\.address)
+        var found: Result<[HostPort], NetworkError>?
+        network.resolve(HostPort(host: "localhost", port: 1)) { found = $0 }
+        wait("the name is resolved", within: .seconds(60)) { found != nil }
+        XCTAssertEqual(try XCTUnwrap(found).get(), listeners.map(\.address))
+        for listener in listeners {
+            var outcome: Result<any Connection, NetworkError>?
+            network.connect(to: listener.address, timeout: .seconds(60)) { outcome = $0 }
+            wait("an outcome", within: .seconds(60)) { outcome != nil }
+            XCTAssertNoThrow(try outcome?.get().close())
+        }
     }
 
     func testACertificateOfAnotherNameIsRefused() throws {

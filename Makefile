@@ -45,10 +45,10 @@ test-raft-conformance: deps ## the data-driven cases of RAFT_TESTDATA against th
 	@RAFT_TESTDATA="$(RAFT_TESTDATA)" swift run --quiet raft-conformance
 
 test-asan: deps ## the test suite under the address sanitizer
-	@ASAN_OPTIONS=detect_leaks=0 swift test --sanitize=address --scratch-path .build/asan
+	@scripts/sanitize.sh address $(TARGETS)
 
 test-tsan: deps ## the test suite under the thread sanitizer
-	@swift test --sanitize=thread --scratch-path .build/tsan
+	@scripts/sanitize.sh thread $(TARGETS)
 
 crash: deps ## crash, damage and kill nodes at every point, 200 times each: about 5 minutes of two idle cores, then half an hour of kills
 	@scripts/crash.sh

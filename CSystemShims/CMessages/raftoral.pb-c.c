@@ -7,6 +7,96 @@
 #endif
 
 #include "raftoral.pb-c.h"
+void   raftoral__read_image_request__init
+                     (Raftoral__ReadImageRequest         *message)
+{
+  static const Raftoral__ReadImageRequest init_value = RAFTORAL__READ_IMAGE_REQUEST__INIT;
+  *message = init_value;
+}
+size_t raftoral__read_image_request__get_packed_size
+                     (const Raftoral__ReadImageRequest *message)
+{
+  assert(message->base.descriptor == &raftoral__read_image_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__read_image_request__pack
+                     (const Raftoral__ReadImageRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__read_image_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__read_image_request__pack_to_buffer
+                     (const Raftoral__ReadImageRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__read_image_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__ReadImageRequest *
+       raftoral__read_image_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__ReadImageRequest *)
+     protobuf_c_message_unpack (&raftoral__read_image_request__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__read_image_request__free_unpacked
+                     (Raftoral__ReadImageRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__read_image_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   raftoral__read_image_response__init
+                     (Raftoral__ReadImageResponse         *message)
+{
+  static const Raftoral__ReadImageResponse init_value = RAFTORAL__READ_IMAGE_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t raftoral__read_image_response__get_packed_size
+                     (const Raftoral__ReadImageResponse *message)
+{
+  assert(message->base.descriptor == &raftoral__read_image_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t raftoral__read_image_response__pack
+                     (const Raftoral__ReadImageResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &raftoral__read_image_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t raftoral__read_image_response__pack_to_buffer
+                     (const Raftoral__ReadImageResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &raftoral__read_image_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Raftoral__ReadImageResponse *
+       raftoral__read_image_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Raftoral__ReadImageResponse *)
+     protobuf_c_message_unpack (&raftoral__read_image_response__descriptor,
+                                allocator, len, data);
+}
+void   raftoral__read_image_response__free_unpacked
+                     (Raftoral__ReadImageResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &raftoral__read_image_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   raftoral__raft_message__init
                      (Raftoral__RaftMessage         *message)
 {
@@ -2347,6 +2437,134 @@ void   raftoral__end_backup_response__free_unpacked
   assert(message->base.descriptor == &raftoral__end_backup_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+static const ProtobufCFieldDescriptor raftoral__read_image_request__field_descriptors[4] =
+{
+  {
+    "group_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadImageRequest, group_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "image_id",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadImageRequest, image_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadImageRequest, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "from_node_id",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadImageRequest, from_node_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned raftoral__read_image_request__field_indices_by_name[] = {
+  3,   /* field[3] = from_node_id */
+  0,   /* field[0] = group_id */
+  1,   /* field[1] = image_id */
+  2,   /* field[2] = offset */
+};
+static const ProtobufCIntRange raftoral__read_image_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor raftoral__read_image_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.ReadImageRequest",
+  "ReadImageRequest",
+  "Raftoral__ReadImageRequest",
+  "raftoral",
+  sizeof(Raftoral__ReadImageRequest),
+  4,
+  raftoral__read_image_request__field_descriptors,
+  raftoral__read_image_request__field_indices_by_name,
+  1,  raftoral__read_image_request__number_ranges,
+  (ProtobufCMessageInit) raftoral__read_image_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor raftoral__read_image_response__field_descriptors[2] =
+{
+  {
+    "data",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadImageResponse, data),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "checksum",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Raftoral__ReadImageResponse, checksum),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned raftoral__read_image_response__field_indices_by_name[] = {
+  1,   /* field[1] = checksum */
+  0,   /* field[0] = data */
+};
+static const ProtobufCIntRange raftoral__read_image_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor raftoral__read_image_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "raftoral.ReadImageResponse",
+  "ReadImageResponse",
+  "Raftoral__ReadImageResponse",
+  "raftoral",
+  sizeof(Raftoral__ReadImageResponse),
+  2,
+  raftoral__read_image_response__field_descriptors,
+  raftoral__read_image_response__field_indices_by_name,
+  1,  raftoral__read_image_response__number_ranges,
+  (ProtobufCMessageInit) raftoral__read_image_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor raftoral__raft_message__field_descriptors[8] =
 {
   {
@@ -6307,14 +6525,16 @@ const ProtobufCEnumDescriptor raftoral__workflow_status__descriptor =
   raftoral__workflow_status__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCMethodDescriptor raftoral__raft_service__method_descriptors[3] =
+static const ProtobufCMethodDescriptor raftoral__raft_service__method_descriptors[4] =
 {
   { "SendMessage", &raftoral__raft_message__descriptor, &raftoral__message_response__descriptor },
   { "Discover", &raftoral__discovery_request__descriptor, &raftoral__discovery_response__descriptor },
   { "StreamMessages", &raftoral__raft_message__descriptor, &raftoral__message_response__descriptor },
+  { "ReadImage", &raftoral__read_image_request__descriptor, &raftoral__read_image_response__descriptor },
 };
 const unsigned raftoral__raft_service__method_indices_by_name[] = {
   1,        /* Discover */
+  3,        /* ReadImage */
   0,        /* SendMessage */
   2         /* StreamMessages */
 };
@@ -6325,7 +6545,7 @@ const ProtobufCServiceDescriptor raftoral__raft_service__descriptor =
   "RaftService",
   "Raftoral__RaftService",
   "raftoral",
-  3,
+  4,
   raftoral__raft_service__method_descriptors,
   raftoral__raft_service__method_indices_by_name
 };
@@ -6352,6 +6572,14 @@ void raftoral__raft_service__stream_messages(ProtobufCService *service,
 {
   assert(service->descriptor == &raftoral__raft_service__descriptor);
   service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void raftoral__raft_service__read_image(ProtobufCService *service,
+                                        const Raftoral__ReadImageRequest *input,
+                                        Raftoral__ReadImageResponse_Closure closure,
+                                        void *closure_data)
+{
+  assert(service->descriptor == &raftoral__raft_service__descriptor);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void raftoral__raft_service__init (Raftoral__RaftService_Service *service,
                                    Raftoral__RaftService_ServiceDestroy destroy)

@@ -124,11 +124,20 @@ final class DirectoryMachine: ReplicatedMachine {
 
     func fill(_ batch: inout StateBatch) { batch.blob = snapshot() }
 
-    func restore(_ stored: StoredState) throws(ImpossibleContent) {
-        guard let blob = stored.blob else { throw ImpossibleContent("no directory") }
-        do throws(MalformedBytes) { try restore(blob) } catch {
-            throw ImpossibleContent("expected \(error.expected)")
+    var preparation: @Sendable (StoredState) throws(ImpossibleContent) -> PreparedState {
+        { stored throws(ImpossibleContent) in
+            guard let blob = stored.blob else { throw ImpossibleContent("no directory") }
+            do throws(DecodingFailure) {
+                return PreparedState(content: .directory(try DirectoryState(decoding: blob)))
+            } catch {
+                throw ImpossibleContent("a directory (\(error.description))")
+            }
         }
+    }
+
+    func take(_ prepared: PreparedState) {
+        guard case .directory(let state) = prepared.content else { invariantBroken("it was prepared for this group") }
+        self.state = state
     }
 
     func restore(_ snapshot: [UInt8]) throws(MalformedBytes) {

@@ -8,6 +8,8 @@ final class GroupStore {
         case writing
         /// The disk is full. Nothing was written; the batch waits for the next attempt.
         case full
+        /// An image takes the place of the store.
+        case adopting
     }
 
     private let store: StateStore
@@ -15,6 +17,8 @@ final class GroupStore {
     private(set) var state = State.idle
     private var retry: (any ScheduledTimer)?
     private var isClosed = false
+    /// Batches of before the last image are over.
+    private var imageCount = 0
     /// Of the newest batch that is durable.
     private var writtenIndex: LogIndex
     private var waiters: [(index: LogIndex, completion: (Result<Void, StorageError>) -> Void)] = []
@@ -44,8 +48,8 @@ final class GroupStore {
         _ batch: StateBatch, isFirst: Bool, _ completion: @escaping (Result<Void, StorageError>) -> Void
     ) {
         state = .writing
-        store.apply(batch) { [weak self] result in
-            guard let self, !isClosed else { return }
+        store.apply(batch) { [weak self, imageCount] result in
+            guard let self, !isClosed, imageCount == self.imageCount else { return }
             guard case .failure(.noSpace(let error)) = result else {
                 state = .idle
                 if !isFirst { onSpace(nil) }
@@ -57,6 +61,35 @@ final class GroupStore {
             failWaiters(.noSpace(error))
             retry = clock.schedule(after: fullDiskRetry) { [weak self] in
                 self?.attempt(batch, isFirst: false, completion)
+            }
+        }
+    }
+
+    /// The image at `path`, as of `index`, takes the place of the store and of every batch before it. A full disk only
+    /// delays it.
+    func adopt(_ path: String, index: LogIndex, completion: @escaping (Result<Void, StorageError>) -> Void) {
+        imageCount += 1
+        retry?.cancel()
+        if state == .full { onSpace(nil) }
+        attemptToAdopt(path, index, isFirst: true, completion)
+    }
+
+    private func attemptToAdopt(
+        _ path: String, _ index: LogIndex, isFirst: Bool, _ completion: @escaping (Result<Void, StorageError>) -> Void
+    ) {
+        state = .adopting
+        store.adopt(path) { [weak self, imageCount] result in
+            guard let self, !isClosed, imageCount == self.imageCount else { return }
+            guard case .failure(.noSpace(let error)) = result else {
+                state = .idle
+                if !isFirst { onSpace(nil) }
+                if case .success = result { noteWritten(upTo: index) }
+                return completion(result)
+            }
+            if isFirst { onSpace(.noSpace(error)) }
+            failWaiters(.noSpace(error))
+            retry = clock.schedule(after: fullDiskRetry) { [weak self] in
+                self?.attemptToAdopt(path, index, isFirst: false, completion)
             }
         }
     }
@@ -119,8 +152,8 @@ extension Node {
     func updateStores() {
         for group in groups {
             guard let store = stores[group.id], store.state == .idle else { continue }
-            let holdsLogUp = durableLog.lastEntryHoldingOldestSegment(of: group.id).map { $0 <= group.appliedIndex }
-            guard group.wantsStoring || holdsLogUp == true || store.isAwaited else { continue }
+            let isHoldingLogUp = holdsLogUp(group)
+            guard group.wantsStoring || isHoldingLogUp || store.isAwaited else { continue }
             let batch = group.takeBatch()
             let index = batch.head.metadata.index
             store.write(batch) { [weak self] result in
@@ -128,12 +161,31 @@ extension Node {
                 switch result {
                 case .success:
                     metrics.stateBatchCount += 1
-                    let end = group.noteStored(upTo: index, keepsEntries: holdsLogUp != true)
+                    let end = group.noteStored(
+                        upTo: index, keepsEntries: !isHoldingLogUp, held: images.oldestIndex(of: group.id))
                     if let end { durableLog.compact(group.id, upTo: end) }
                     discardSnapshots(of: group, upTo: index)
                 case .failure(let error):
                     stop(because: .storage(error))
                 }
+            }
+        }
+    }
+
+    /// The log is longer than it should be for the sake of entries of this group that the store could hold, unless they
+    /// are needed after an image that somebody is fetching.
+    private func holdsLogUp(_ group: RaftGroup) -> Bool {
+        guard let last = durableLog.lastEntryHoldingOldestSegment(of: group.id) else { return false }
+        return last <= group.appliedIndex && last <= images.oldestIndex(of: group.id) ?? last
+    }
+
+    /// What the group has installed becomes its state store.
+    func adopt(_ incoming: IncomingState, in group: RaftGroup) {
+        stores[group.id]?.adopt(incoming.path, index: incoming.metadata.index) { [weak self] result in
+            guard let self, phase != .stopped else { return }
+            switch result {
+            case .success: discardSnapshots(of: group, upTo: incoming.metadata.index)
+            case .failure(let error): stop(because: .storage(error))
             }
         }
     }

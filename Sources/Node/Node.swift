@@ -21,7 +21,7 @@ public final class Node {
     let listener: any Listener
     let dataDirectory: DataDirectory
     let durableLog: DurableLog
-    /// Of snapshots that came from other nodes, until the state store holds what they held.
+    /// Of the snapshots that clusters begin with, until the state store holds what they held.
     let snapshotStore: SnapshotStore
     let stores: [GroupID: GroupStore]
     let writes: WriteQueue
@@ -58,6 +58,8 @@ public final class Node {
     let metrics: NodeMetrics
     private(set) lazy var readiness = Readiness(node: self)
     private(set) lazy var backups = BackupDesk(node: self)
+    private(set) lazy var images = ImageDesk(node: self)
+    private(set) lazy var fetches = ImageFetcher(node: self)
     private(set) lazy var health = HealthService(node: self)
     var disk = DiskWatch()
     var random: SeededRandom
@@ -90,11 +92,11 @@ public final class Node {
         registry = parts.registry
         turns = parts.turns
         snapshotRoom = SnapshotRoom(
-            byteCountMax: limits.log.snapshotByteCountMax, snapshotCountMax: UInt64(parts.groups.count))
+            byteCountMax: UInt64(limits.node.snapshotPartByteCount), snapshotCountMax: UInt64(parts.groups.count))
         random = SeededRandom(seed: parts.seams.randomSeed)
         metrics = NodeMetrics()
         writes = WriteQueue(
-            log: durableLog, snapshots: snapshotStore, clock: seams.clock, metrics: metrics,
+            log: durableLog, clock: seams.clock, metrics: metrics,
             byteCountMax: limits.log.batchByteCountMax,
             fullDiskRetry: .milliseconds(limits.node.fullDiskRetryMilliseconds))
         links = PeerLinks(
@@ -123,6 +125,7 @@ public final class Node {
         inbox = []
         for (group, message) in messages {
             guard let group = groups[group], hasRoom(for: message, in: group) else { continue }
+            if message.kind == .snapshot, fetches.takesCareOf(message, group) { continue }
             group.step(message, wallMilliseconds: seams.clock.wallMilliseconds)
         }
     }
@@ -180,6 +183,10 @@ public final class Node {
         guard phase != .stopped, message.to == id else { return }
         noteHeard(message.from)
         metrics.received(message.kind)
+        enqueue(message, group: group)
+    }
+
+    func enqueue(_ message: Message, group: GroupID) {
         inbox.append((group, message))
         requestTurn()
     }
@@ -265,11 +272,12 @@ public final class Node {
             metrics.unreachablePeerCount += 1
             for group in groups where group.isLeader { group.core.reportUnreachable(peer) }
             for group in groups where group.leader == peer { group.proposals.proposeAllAgain() }
+            for group in groups { images.giveUp(peer, group.id) }
         }
         links.onSnapshotSent = { [unowned self] peer, group, succeeded in
-            groups[group]?.core.reportSnapshot(peer, succeeded: succeeded)
-            requestTurn()
+            if !succeeded { images.giveUp(peer, group) }
         }
+        for group in groups { group.onSnapshotWanted = { [unowned self] in images.snapshot(of: $0) } }
         readiness.onChange = { [unowned self] in health.changed() }
         watchStores()
         scheduleTick()
@@ -292,6 +300,8 @@ public final class Node {
         }
         readiness.look(now: now)
         fireTimers()
+        images.look()
+        fetches.look()
         if now >= reconcileAt {
             reconcileAt = now + .milliseconds(limits.node.reconcileMilliseconds)
             reconcile(now: now)
@@ -306,8 +316,12 @@ public final class Node {
         for item in items {
             guard let group = groups[item.group] else { continue }
             do {
+                let incoming = group.incoming
                 for response in try group.written(item.message) { send(response, of: group.id) }
-                if item.message.snapshot != nil { noteInstalledSnapshot(of: group) }
+                if item.message.snapshot != nil, let incoming {
+                    noteInstalledSnapshot(of: group)
+                    adopt(incoming, in: group)
+                }
             } catch {
                 return stop(because: error)
             }
@@ -325,6 +339,7 @@ public final class Node {
             return
         }
         metrics.sent(message.kind)
+        if message.kind == .snapshot { images.noteSent(to: message.to, group) }
         links.send(message, group: group, to: message.to, at: address, disk: toldDiskCondition(seams.clock.now))
     }
 
@@ -364,13 +379,16 @@ public final class Node {
         }
         resultWaiters.failAll()
         backups.close()
+        images.close()
         links.close()
         listener.close()
         server.drain(grace: 0) {}
         durableLog.close { [self, dataDirectory] in
-            closeStores {
-                dataDirectory.close()
-                completion()
+            fetches.close {
+                self.closeStores {
+                    dataDirectory.close()
+                    completion()
+                }
             }
         }
         resumeConditionWaiters(now: seams.clock.now)

@@ -46,6 +46,16 @@ package final class PeerLinks {
         link.greet()
     }
 
+    /// A call of its own on the connection to the peer.
+    func call(
+        _ path: String, _ request: [UInt8], to peer: NodeID, at address: HostPort, timeout: Nanoseconds,
+        completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
+    ) {
+        let link = link(to: peer, at: address)
+        link.lastSent = seams.clock.now
+        link.call(path, request, timeout: timeout, completion: completion)
+    }
+
     /// Closes connections to nodes that are members no more, unless something was sent to them lately: whoever was
     /// removed is to hear it.
     package func retain(idleFor idle: Nanoseconds = 0, _ isMember: (NodeID) -> Bool) {
@@ -135,6 +145,13 @@ final class PeerLink {
     }
 
     func greet() { _ = openStream() }
+
+    func call(
+        _ path: String, _ request: [UInt8], timeout: Nanoseconds,
+        completion: @escaping (Result<[UInt8], GRPCStatus>) -> Void
+    ) {
+        channel.unary(path, request, timeout: timeout, waitForReady: true, completion: completion)
+    }
 
     func close() {
         giveUpParts()

@@ -46,7 +46,10 @@ final class RaftGroup {
     private var storedIndex: LogIndex
     /// Data of the entries applied since.
     private var unstoredByteCount: UInt64 = 0
-    private var isApplyingConfChange = false
+    /// What the core has been told to take, until the log says that it restarts after it.
+    private(set) var incoming: IncomingState?
+    /// Makes the snapshot that a follower is sent; nil as long as there is none.
+    var onSnapshotWanted: (RaftGroup) -> Snapshot? = { _ in nil }
     private(set) var leadingSince: Nanoseconds = 0
     private var knownLeader: NodeID = .none
     private var knownTerm: Term = 0
@@ -99,7 +102,7 @@ final class RaftGroup {
         } catch {
             throw .cannotRestore(group: id, reason: "\(error)")
         }
-        log.snapshotSource = { [unowned self] in makeSnapshot() }
+        log.snapshotSource = { [unowned self] in onSnapshotWanted(self) }
     }
 
     var isLeader: Bool { core.role == .leader }
@@ -262,9 +265,7 @@ final class RaftGroup {
         case .normal: applyNormal(entry, &output)
         case .confChange, .confChangeV2:
             let change = (try? ConfChange(decoding: entry.data)) ?? ConfChange(changes: [])
-            isApplyingConfChange = true
             configuration = core.applyConfChange(change)
-            isApplyingConfChange = false
             output.configurationChanged = true
         }
     }
@@ -321,34 +322,38 @@ final class RaftGroup {
         }
     }
 
+    /// Steps a snapshot whose state is here and durable. False when the core has no use for it.
+    func step(_ message: Message, with state: IncomingState) -> Bool {
+        incoming = state
+        try? core.stepFromPeer(message)
+        if core.isRestoring { return true }
+        incoming = nil
+        return false
+    }
+
     private func install(_ snapshot: Snapshot) throws(NodeError) {
+        guard let state = incoming, state.metadata == snapshot.metadata else {
+            throw .cannotRestore(group: id, reason: "the state at index \(snapshot.metadata.index) is not here")
+        }
+        incoming = nil
         do {
-            let content = try GroupSnapshot(decoding: snapshot.data)
-            if !plantedBugs.contains(.skipsRestoringSnapshots) { try machine.restore(content.machine) }
+            if !plantedBugs.contains(.skipsRestoringSnapshots) { machine.take(state.machine) }
             try log.applySnapshot(Snapshot(metadata: snapshot.metadata, data: []))
-            appliedDigest = content.digest
         } catch {
             throw .cannotRestore(group: id, reason: "\(error)")
         }
+        appliedDigest = state.digest
         configuration = snapshot.metadata.confState
         appliedIndex = snapshot.metadata.index
         appliedTerm = snapshot.metadata.term
-        // Its file serves for a restart until the store has been brought up to date.
+        // Its file becomes the state store.
         storedIndex = appliedIndex
         unstoredByteCount = 0
         // The snapshot may hold what we proposed: the machine tells a repetition from the first time.
         proposals.proposeAllAgain()
     }
 
-    // MARK: - Snapshots and the state store
-
-    /// For a follower that is too far behind for the log. Nil while a change of the configuration is being applied: what
-    /// is sent must have the follower as a member.
-    private func makeSnapshot() -> Snapshot? {
-        guard !isApplyingConfChange else { return nil }
-        let content = GroupSnapshot(digest: appliedDigest, machine: machine.snapshot())
-        return Snapshot(metadata: appliedMetadata, data: content.encoded())
-    }
+    // MARK: - The state store
 
     private var appliedMetadata: SnapshotMetadata {
         SnapshotMetadata(index: appliedIndex, term: appliedTerm, confState: configuration)
@@ -375,18 +380,35 @@ final class RaftGroup {
     }
 
     /// The state store reaches to `index`: the log before it may go, but for what slow followers may still need
-    /// (`keepsEntries`). Returns the index up to which it went.
-    func noteStored(upTo index: LogIndex, keepsEntries: Bool) -> LogIndex? {
+    /// (`keepsEntries`), and for what comes after an image that somebody is fetching (`held`). Returns the index up to
+    /// which it went.
+    func noteStored(upTo index: LogIndex, keepsEntries: Bool, held: LogIndex?) -> LogIndex? {
         // A snapshot may have been installed meanwhile, and the log begins after it.
         guard index >= log.firstIndex else { return nil }
         let kept = keepsEntries ? limits.node.keptEntryCount : 0
-        let end = log.compactionEnd(before: index, countMax: kept, byteCountMax: limits.node.keptByteCount)
+        var end = log.compactionEnd(before: index, countMax: kept, byteCountMax: limits.node.keptByteCount)
+        if let held, held < end {
+            let heldCount = min(index - held, limits.node.imageHeldEntryCountMax)
+            end = min(
+                end,
+                log.compactionEnd(
+                    before: index, countMax: heldCount, byteCountMax: limits.node.imageHeldByteCountMax))
+        }
         guard end >= log.firstIndex, (try? log.compact(to: end)) != nil else { return nil }
         return end
     }
 }
 
-/// The data of a Raft snapshot: the digest of all entries up to it, and the machine.
+/// What an image that came from another node holds.
+struct IncomingState {
+    var metadata: SnapshotMetadata
+    var digest: UInt64
+    var machine: PreparedState
+    /// Durable, beside the state store.
+    var path: String
+}
+
+/// The data of the snapshot that a cluster begins with: the digest of all entries up to it, and the machine.
 struct GroupSnapshot {
     private static let version: UInt8 = 1
     var digest: UInt64

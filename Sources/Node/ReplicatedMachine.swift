@@ -26,7 +26,24 @@ protocol ReplicatedMachine: AnyObject {
     func restore(_ snapshot: [UInt8]) throws(MalformedBytes)
     /// Adds what has changed since the last batch; everything, after `restore` from a snapshot and at the beginning.
     func fill(_ batch: inout StateBatch)
-    func restore(_ stored: StoredState) throws(ImpossibleContent)
+    /// Makes of a stored state, on any thread, what this machine takes in the place of its own.
+    var preparation: @Sendable (StoredState) throws(ImpossibleContent) -> PreparedState { get }
+    func take(_ prepared: PreparedState)
+}
+
+extension ReplicatedMachine {
+    func restore(_ stored: StoredState) throws(ImpossibleContent) { take(try preparation(stored)) }
+}
+
+/// The state of a machine, on its way from the thread that made it to the loop that takes it.
+struct PreparedState: @unchecked Sendable {
+    // Sendable: only one has it at a time.
+    enum Content {
+        case workflows(WorkflowMachine)
+        case directory(DirectoryState)
+    }
+
+    var content: Content
 }
 
 /// Groups from 1: workflows and variables.
@@ -70,8 +87,17 @@ final class WorkflowGroupMachine: ReplicatedMachine {
         prepare()
     }
 
-    func restore(_ stored: StoredState) throws(ImpossibleContent) {
-        machine = try WorkflowMachine(try MachineContent(stored, group: group), group: group, limits: limits)
+    var preparation: @Sendable (StoredState) throws(ImpossibleContent) -> PreparedState {
+        { [group, limits] stored throws(ImpossibleContent) in
+            let content = try MachineContent(stored, group: group)
+            return PreparedState(
+                content: .workflows(try WorkflowMachine(content, group: group, limits: limits)))
+        }
+    }
+
+    func take(_ prepared: PreparedState) {
+        guard case .workflows(let machine) = prepared.content else { invariantBroken("it was prepared for this group") }
+        self.machine = machine
         mustReplaceStored = false
         prepare()
     }

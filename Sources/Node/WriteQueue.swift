@@ -19,7 +19,6 @@ final class WriteQueue {
     }
 
     private let log: DurableLog
-    private let snapshots: SnapshotStore
     private let clock: any Clock
     private let metrics: NodeMetrics
     private let byteCountMax: UInt64
@@ -46,11 +45,10 @@ final class WriteQueue {
     ///   - byteCountMax: of one batch; more than that waits for the next.
     ///   - fullDiskRetry: after this time a batch that found no room is tried again.
     init(
-        log: DurableLog, snapshots: SnapshotStore, clock: any Clock, metrics: NodeMetrics, byteCountMax: UInt64,
+        log: DurableLog, clock: any Clock, metrics: NodeMetrics, byteCountMax: UInt64,
         fullDiskRetry: Nanoseconds
     ) {
         self.log = log
-        self.snapshots = snapshots
         self.clock = clock
         self.metrics = metrics
         self.byteCountMax = byteCountMax
@@ -79,16 +77,14 @@ final class WriteQueue {
         write(takeBatch())
     }
 
-    /// As much as fits, and only one snapshot, which must stand first.
+    /// As much as fits.
     private func takeBatch() -> [Item] {
         var byteCount: UInt64 = 0
         var count = 0
         for item in waiting {
-            if item.message.snapshot != nil, count > 0 { break }
             byteCount += item.message.entries.reduce(0) { $0 + UInt64($1.data.count) + 64 }
             if count > 0, byteCount > byteCountMax { break }
             count += 1
-            if item.message.snapshot != nil { break }
         }
         if count == waiting.count {
             let batch = waiting
@@ -102,17 +98,6 @@ final class WriteQueue {
 
     private func write(_ batch: [Item]) {
         writingSince = clock.now
-        guard let first = batch.first, let snapshot = first.message.snapshot else { return append(batch) }
-        // The snapshot file first: once the log says that it restarts after the snapshot, it must be there.
-        snapshots.save(first.group, snapshot) { [self] result in
-            switch result {
-            case .success: append(batch)
-            case .failure(let error): fail(error, batch)
-            }
-        }
-    }
-
-    private func append(_ batch: [Item]) {
         var records: [LogRecord] = []
         for item in batch { Self.add(item, to: &records) }
         // Responses alone, which only had to wait for what was written before them.

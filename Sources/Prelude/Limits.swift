@@ -121,6 +121,19 @@ public struct NodeLimits: Sendable {
     public var imagePieceByteCount = 1 << 20
     /// … and at most this fast, so that the node's other work has the disk.
     public var imageBytesPerSecondMax: UInt64 = 64 << 20
+    /// An image of another node's state store that is larger is not taken.
+    public var imageByteCountMax: UInt64 = 256 << 30
+    /// An image goes after so long without a reader, and a follower that has not fetched anything for so long is told of
+    /// one again.
+    public var imageIdleMilliseconds: UInt64 = 30_000
+    /// Pieces of one image that are read, or wait for their turn, at the same time.
+    public var imageReaderCountMax = 64
+    /// Entries, and bytes of their data, that stay in the log for those who fetch an image, after its index.
+    public var imageHeldEntryCountMax: UInt64 = 500_000
+    public var imageHeldByteCountMax: UInt64 = 256 << 20
+    /// A call for a piece of an image; and the pause after one that failed, or after an image that could not be made.
+    public var imagePieceTimeoutMilliseconds: UInt64 = 10_000
+    public var imageRetryMilliseconds: UInt64 = 500
     /// Commands of this node that are proposed and not yet applied.
     public var pendingProposalCountMax = 65_536
     public var pendingProposalByteCountMax = 128 << 20
@@ -390,7 +403,13 @@ extension Limits {
             node.backupPieceByteCount > 0 && node.backupPieceByteCount + (64 << 10) <= wire.messageByteCountMax,
             "0 < node.backupPieceByteCount + 64 KiB ≤ wire.messageByteCountMax")
         try check(node.backupBytesPerSecondMax > 0, "node.backupBytesPerSecondMax > 0")
-        try check(node.imagePieceByteCount > 0, "node.imagePieceByteCount > 0")
+        try check(
+            node.imagePieceByteCount > 0 && node.imagePieceByteCount + (64 << 10) <= wire.messageByteCountMax,
+            "0 < node.imagePieceByteCount + 64 KiB ≤ wire.messageByteCountMax")
+        try check(node.imageReaderCountMax > 0, "node.imageReaderCountMax > 0")
+        try check(
+            node.imageIdleMilliseconds >= node.imagePieceTimeoutMilliseconds,
+            "node.imageIdleMilliseconds ≥ node.imagePieceTimeoutMilliseconds")
         try check(node.imageBytesPerSecondMax > 0, "node.imageBytesPerSecondMax > 0")
         // Room for what is around a command: identifiers, and the message of the entry that carries it.
         let around = 64 << 10

@@ -12,7 +12,7 @@ public final class MemoryStorage: RaftStorage {
     @exclusivity(unchecked) private var log: Deque<Entry> = []
 
     /// Makes the snapshot that a follower is sent, as of now; nil when that is not possible at the moment. Without it
-    /// the newest one recorded here is sent. Must not come back to this object.
+    /// the newest one recorded here is sent. Must not change this object.
     public var snapshotSource: (() -> Snapshot?)?
 
     public init() {}

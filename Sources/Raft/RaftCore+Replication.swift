@@ -35,6 +35,18 @@ extension RaftCore {
         return true
     }
 
+    /// To members whose next entry is compacted.
+    mutating func sendAwaitedSnapshots() {
+        guard role == .leader else { return }
+        for member in 0..<members.progress.count where members.progress.ids[member] != id {
+            guard members.progress[member].state == .probe, members.progress[member].next < log.firstIndex else {
+                continue
+            }
+            members.progress[member].resumeFlow()
+            sendAppend(to: member)
+        }
+    }
+
     private mutating func maybeSendSnapshot(to member: Int) -> Bool {
         // A snapshot is too large to be sent to who may not be there.
         let receiver = members.progress.ids[member]

@@ -83,6 +83,19 @@ public final class RawNode {
     /// A message to this peer could not be sent.
     public func reportUnreachable(_ peer: NodeID) { try? core.step(Message(kind: .unreachable, from: peer)) }
 
+    /// A snapshot can be had from the storage, after it could not: whoever waits for one gets it.
+    public func snapshotBecameAvailable() { core.sendAwaitedSnapshots() }
+
+    /// Whether a snapshot as of there would take the place of this node's log, as long as nothing else changes that.
+    public func needsSnapshot(_ metadata: SnapshotMetadata) -> Bool {
+        let position = LogPosition(term: metadata.term, index: metadata.index)
+        return metadata.index > core.log.committed && !core.log.matches(position)
+            && metadata.confState.contains(core.id)
+    }
+
+    /// A snapshot was taken, and is not known to be durable yet.
+    public var isRestoring: Bool { core.log.unstable.hasSnapshot }
+
     /// The snapshot for this peer was delivered or, after which another will be sent, was not.
     public func reportSnapshot(_ peer: NodeID, succeeded: Bool) {
         try? core.step(Message(kind: .snapshotStatus, from: peer, reject: !succeeded))

@@ -312,7 +312,8 @@ final class Simulation {
         limits.node.storeEntryCount = profile.snapshotEntryCount
         limits.node.unstoredEntryCountMax = 4 * profile.snapshotEntryCount
         limits.node.keptEntryCount = profile.keptEntryCount
-        limits.node.snapshotPartByteCount = 4 << 10
+        limits.node.imagePieceByteCount = 16 << 10
+        limits.node.imageBytesPerSecondMax = 1 << 20
         limits.workflow.payloadByteCountMax = 16 << 10
         limits.workflow.variableValueByteCountMax = 16 << 10
         limits.workflow.historyByteCountPerRunMax = 64 << 10

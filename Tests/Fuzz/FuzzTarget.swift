@@ -112,6 +112,8 @@ private func decodeMessages(_ bytes: UnsafeRawBufferPointer) {
     check(ReadBackupResponse.self, bytes)
     check(EndBackupRequest.self, bytes)
     check(EndBackupResponse.self, bytes)
+    check(ReadImageRequest.self, bytes)
+    check(ReadImageResponse.self, bytes)
     check(TransferLeaderRequest.self, bytes)
     check(TransferLeaderResponse.self, bytes)
     check(WorkflowSummary.self, bytes)

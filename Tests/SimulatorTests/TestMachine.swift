@@ -123,7 +123,7 @@ final class TestMachine {
     }
 
     /// Resumes, or joins `peers`, or bootstraps when there are none; nil when nothing comes of it.
-    func start(peers: [HostPort] = []) -> Result<Node, NodeError>? {
+    func start(peers: [HostPort] = [], untilItLeads: Bool = true) -> Result<Node, NodeError>? {
         let seams = seams
         network.hostUp(loop.host)
         let configuration = NodeConfiguration(
@@ -145,7 +145,7 @@ final class TestMachine {
             }
         }
         pass { outcome != nil }
-        if let node {
+        if let node, untilItLeads {
             pass { node.observedGroups.allSatisfy { $0.role == .leader && $0.appliedIndex == $0.lastIndex } }
         }
         return outcome

@@ -139,6 +139,11 @@ struct MessageUnderTest: Sendable, CustomStringConvertible {
         MessageUnderTest(ReadBackupResponse.self) { ReadBackupResponse(data: $0.bytes(), checksum: $0.number()) },
         MessageUnderTest(EndBackupRequest.self) { EndBackupRequest(backupID: $0.number()) },
         MessageUnderTest(EndBackupResponse.self) { _ in EndBackupResponse() },
+        MessageUnderTest(ReadImageRequest.self) {
+            ReadImageRequest(
+                groupID: $0.identifier(), imageID: $0.number(), offset: $0.number(), fromNodeID: $0.identifier())
+        },
+        MessageUnderTest(ReadImageResponse.self) { ReadImageResponse(data: $0.bytes(), checksum: $0.number()) },
     ]
 
     private static let stored = [

@@ -15,6 +15,8 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 
+typedef struct Raftoral__ReadImageRequest Raftoral__ReadImageRequest;
+typedef struct Raftoral__ReadImageResponse Raftoral__ReadImageResponse;
 typedef struct Raftoral__RaftMessage Raftoral__RaftMessage;
 typedef struct Raftoral__MessageResponse Raftoral__MessageResponse;
 typedef struct Raftoral__CommandOrigin Raftoral__CommandOrigin;
@@ -110,6 +112,36 @@ typedef enum _Raftoral__WorkflowStatus {
 } Raftoral__WorkflowStatus;
 
 /* --- messages --- */
+
+struct  Raftoral__ReadImageRequest
+{
+  ProtobufCMessage base;
+  uint64_t group_id;
+  uint64_t image_id;
+  uint64_t offset;
+  uint64_t from_node_id;
+};
+#define RAFTORAL__READ_IMAGE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__read_image_request__descriptor) \
+    , 0, 0, 0, 0 }
+
+
+struct  Raftoral__ReadImageResponse
+{
+  ProtobufCMessage base;
+  /*
+   * empty at the end of the image
+   */
+  ProtobufCBinaryData data;
+  /*
+   * CRC-32C of data
+   */
+  uint32_t checksum;
+};
+#define RAFTORAL__READ_IMAGE_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&raftoral__read_image_response__descriptor) \
+    , {0,NULL}, 0 }
+
 
 struct  Raftoral__RaftMessage
 {
@@ -961,6 +993,44 @@ struct  Raftoral__EndBackupResponse
      }
 
 
+/* Raftoral__ReadImageRequest methods */
+void   raftoral__read_image_request__init
+                     (Raftoral__ReadImageRequest         *message);
+size_t raftoral__read_image_request__get_packed_size
+                     (const Raftoral__ReadImageRequest   *message);
+size_t raftoral__read_image_request__pack
+                     (const Raftoral__ReadImageRequest   *message,
+                      uint8_t             *out);
+size_t raftoral__read_image_request__pack_to_buffer
+                     (const Raftoral__ReadImageRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__ReadImageRequest *
+       raftoral__read_image_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__read_image_request__free_unpacked
+                     (Raftoral__ReadImageRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Raftoral__ReadImageResponse methods */
+void   raftoral__read_image_response__init
+                     (Raftoral__ReadImageResponse         *message);
+size_t raftoral__read_image_response__get_packed_size
+                     (const Raftoral__ReadImageResponse   *message);
+size_t raftoral__read_image_response__pack
+                     (const Raftoral__ReadImageResponse   *message,
+                      uint8_t             *out);
+size_t raftoral__read_image_response__pack_to_buffer
+                     (const Raftoral__ReadImageResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Raftoral__ReadImageResponse *
+       raftoral__read_image_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   raftoral__read_image_response__free_unpacked
+                     (Raftoral__ReadImageResponse *message,
+                      ProtobufCAllocator *allocator);
 /* Raftoral__RaftMessage methods */
 void   raftoral__raft_message__init
                      (Raftoral__RaftMessage         *message);
@@ -1951,6 +2021,12 @@ void   raftoral__end_backup_response__free_unpacked
                       ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
+typedef void (*Raftoral__ReadImageRequest_Closure)
+                 (const Raftoral__ReadImageRequest *message,
+                  void *closure_data);
+typedef void (*Raftoral__ReadImageResponse_Closure)
+                 (const Raftoral__ReadImageResponse *message,
+                  void *closure_data);
 typedef void (*Raftoral__RaftMessage_Closure)
                  (const Raftoral__RaftMessage *message,
                   void *closure_data);
@@ -2126,6 +2202,10 @@ struct Raftoral__RaftService_Service
                           const Raftoral__RaftMessage *input,
                           Raftoral__MessageResponse_Closure closure,
                           void *closure_data);
+  void (*read_image)(Raftoral__RaftService_Service *service,
+                     const Raftoral__ReadImageRequest *input,
+                     Raftoral__ReadImageResponse_Closure closure,
+                     void *closure_data);
 };
 typedef void (*Raftoral__RaftService_ServiceDestroy)(Raftoral__RaftService_Service *);
 void raftoral__raft_service__init (Raftoral__RaftService_Service *service,
@@ -2136,7 +2216,8 @@ void raftoral__raft_service__init (Raftoral__RaftService_Service *service,
     { RAFTORAL__RAFT_SERVICE__BASE_INIT,\
       function_prefix__ ## send_message,\
       function_prefix__ ## discover,\
-      function_prefix__ ## stream_messages  }
+      function_prefix__ ## stream_messages,\
+      function_prefix__ ## read_image  }
 void raftoral__raft_service__send_message(ProtobufCService *service,
                                           const Raftoral__RaftMessage *input,
                                           Raftoral__MessageResponse_Closure closure,
@@ -2149,6 +2230,10 @@ void raftoral__raft_service__stream_messages(ProtobufCService *service,
                                              const Raftoral__RaftMessage *input,
                                              Raftoral__MessageResponse_Closure closure,
                                              void *closure_data);
+void raftoral__raft_service__read_image(ProtobufCService *service,
+                                        const Raftoral__ReadImageRequest *input,
+                                        Raftoral__ReadImageResponse_Closure closure,
+                                        void *closure_data);
 typedef struct Raftoral__WorkflowService_Service Raftoral__WorkflowService_Service;
 struct Raftoral__WorkflowService_Service
 {
@@ -2327,6 +2412,8 @@ extern const ProtobufCEnumDescriptor    raftoral__raft_role__descriptor;
 extern const ProtobufCEnumDescriptor    raftoral__checkpoint_kind__descriptor;
 extern const ProtobufCEnumDescriptor    raftoral__owner_change_reason__descriptor;
 extern const ProtobufCEnumDescriptor    raftoral__workflow_status__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__read_image_request__descriptor;
+extern const ProtobufCMessageDescriptor raftoral__read_image_response__descriptor;
 extern const ProtobufCMessageDescriptor raftoral__raft_message__descriptor;
 extern const ProtobufCMessageDescriptor raftoral__message_response__descriptor;
 extern const ProtobufCMessageDescriptor raftoral__command_origin__descriptor;

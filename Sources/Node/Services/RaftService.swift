@@ -11,6 +11,9 @@ struct RaftService {
         server.unary(RaftServicePath.discover, DiscoveryRequest.self) { call, _ in call.respond(node.discoveryResponse)
         }
         server.unary(RaftServicePath.sendMessage, RaftEnvelope.self) { call, envelope in sendMessage(call, envelope) }
+        server.unary(RaftServicePath.readImage, ReadImageRequest.self) { call, request in
+            node.images.read(call, request)
+        }
         server.streaming(RaftServicePath.streamMessages) { stream in streamMessages(stream) }
     }
 

@@ -3,6 +3,7 @@ public enum RaftServicePath {
     public static let sendMessage = "/raftoral.RaftService/SendMessage"
     public static let discover = "/raftoral.RaftService/Discover"
     public static let streamMessages = "/raftoral.RaftService/StreamMessages"
+    public static let readImage = "/raftoral.RaftService/ReadImage"
 }
 
 public enum WorkflowServicePath {

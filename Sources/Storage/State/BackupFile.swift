@@ -99,7 +99,7 @@ public enum BackupFile {
 /// Writes a file under a temporary name, piece by piece, and gives it its own name once it is whole and durable.
 public final class IncomingFile {
     private let path: String
-    private let temporaryPath: String
+    let temporaryPath: String
     private let disk: any Disk
     private let file: any DiskFile
     public private(set) var byteCount: UInt64 = 0
@@ -131,6 +131,8 @@ public final class IncomingFile {
             try disk.synchronizeDirectory(parentDirectory(of: path))
         }
     }
+
+    func close() { file.close() }
 
     public func abandon() {
         file.close()

@@ -47,6 +47,8 @@ final class StateDatabase {
 
     deinit { close() }
 
+    var isOpen: Bool { connection != nil }
+
     func close() {
         statements = [:]
         sqlite3_close_v2(connection)

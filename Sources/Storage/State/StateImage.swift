@@ -35,6 +35,8 @@ public final class StateImage: @unchecked Sendable {
     private func begin(_ rows: StateRows) throws(StorageError) -> DatabaseCopy {
         try onDisk { () throws(DiskError) in try disk.createDirectory(parentDirectory(of: path)) }
         try StateFiles.remove(path, disk)
+        let pageCount = try rows.database.number("PRAGMA page_count")
+        try StateFiles.requireRoom(for: UInt64(max(0, pageCount)) * UInt64(StateVFS.pageByteCount), at: path, disk)
         return try DatabaseCopy(of: rows.database, to: path, disk: disk)
     }
 
@@ -62,6 +64,19 @@ public final class StateImage: @unchecked Sendable {
 
 /// The files of SQLite databases as files.
 public enum StateFiles {
+    /// Refuses at once what would fill the disk to the brim, which has others to serve.
+    static func requireRoom(for byteCount: UInt64, at path: String, _ disk: any Disk) throws(StorageError) {
+        let available = try onDisk { () throws(DiskError) in
+            try disk.availableByteCount(parentDirectory(of: path))
+        }
+        guard available > byteCount else {
+            throw .noSpace(
+                DiskError(
+                    kind: .noSpace, operation: "write", path: path,
+                    reason: "it will have \(byteCount) bytes, and \(available) are free"))
+        }
+    }
+
     /// Removes the file and what SQLite keeps beside it. Harmless when there is none. Blocks.
     public static func remove(_ path: String, _ disk: any Disk) throws(StorageError) {
         for name in [path, path + StateDatabase.writeAheadSuffix, path + "-journal"] {

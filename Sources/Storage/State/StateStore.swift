@@ -19,15 +19,17 @@ public final class StateStore {
 
     /// The connection. Only one piece of work has it at a time, and the loop not at all after the start.
     private final class StateFile: @unchecked Sendable {
-        let rows: StateRows
+        var rows: StateRows
+        let limits: StateLimits
         let group: GroupID
         let path: String
         let disk: any Disk
         /// Under way: they end before the database does.
         var images: [StateImage] = []
 
-        init(_ rows: StateRows, group: GroupID, path: String, disk: any Disk) {
+        init(_ rows: StateRows, group: GroupID, path: String, disk: any Disk, limits: StateLimits) {
             self.rows = rows
+            self.limits = limits
             self.group = group
             self.path = path
             self.disk = disk
@@ -54,10 +56,11 @@ public final class StateStore {
         self.group = group
         self.work = work
         try onDisk { () throws(DiskError) in try disk.createDurableDirectory(directory) }
-        try DamageNote.refuseNoted(Self.path(of: group, in: directory), disk)
+        let path = Self.path(of: group, in: directory)
+        try DamageNote.refuseNoted(path, disk)
         file = StateFile(
-            try Self.open(group, directory: directory, disk: disk, limits: limits), group: group,
-            path: Self.path(of: group, in: directory), disk: disk)
+            try Self.openNewest(group, directory: directory, disk: disk, limits: limits), group: group, path: path,
+            disk: disk, limits: limits)
     }
 
     private static func path(of group: GroupID, in directory: String) -> String {
@@ -77,16 +80,78 @@ public final class StateStore {
             if error.kind == .notFound { return nil }
             throw StorageError(error)
         }
-        guard names.contains("\(group)\(suffix)") else { return nil }
-        let rows = try open(group, directory: directory, disk: disk, limits: limits)
+        var newest: StoredState?
+        if names.contains("\(group)\(suffix)") {
+            newest = try read(group, path(of: group, in: directory), disk, limits)
+        }
+        for image in names.compactMap(IncomingImage.init(name:)) where image.group == group {
+            guard image.index > newest?.head.metadata.index ?? 0 else { continue }
+            newest = try read(group, filePath(directory, image.name), disk, limits)
+        }
+        return newest
+    }
+
+    private static func read(
+        _ group: GroupID, _ path: String, _ disk: any Disk, _ limits: StateLimits
+    ) throws(StorageError) -> StoredState? {
+        let rows = try open(path, disk, limits)
         defer { rows.database.close() }
         return try rows.load(group: group)
     }
 
-    private static func open(
+    /// An image that another node sent takes the place of the store when it is newer: a crash came before it could.
+    private static func openNewest(
         _ group: GroupID, directory: String, disk: any Disk, limits: StateLimits
     ) throws(StorageError) -> StateRows {
+        let names = try onDisk { () throws(DiskError) in try disk.list(directory) }
+        for name in names where IncomingImage.isPartial(name, of: group) {
+            try onDisk { () throws(DiskError) in try disk.remove(filePath(directory, name)) }
+        }
         let path = path(of: group, in: directory)
+        let images = names.compactMap(IncomingImage.init(name:)).filter { $0.group == group }
+        let rows = try open(path, disk, limits)
+        guard let newest = images.max(by: { $0.index < $1.index }) else { return rows }
+        let known: LogIndex
+        do throws(StorageError) {
+            known = try rows.head(group: group)?.head.metadata.index ?? 0
+        } catch {
+            rows.database.close()
+            throw error
+        }
+        guard newest.index > known else {
+            for image in images { try StateFiles.remove(filePath(directory, image.name), disk) }
+            return rows
+        }
+        try replace(rows.database, path, by: filePath(directory, newest.name), disk)
+        for image in images where image != newest { try StateFiles.remove(filePath(directory, image.name), disk) }
+        return try open(path, disk, limits)
+    }
+
+    /// Closes the database, and gives the file at `image`, which is durable, its name. A crash leaves one or the other.
+    private static func replace(
+        _ database: StateDatabase, _ path: String, by image: String, _ disk: any Disk
+    ) throws(StorageError) {
+        // The log beside it is empty from here on: SQLite would take what is in it for a part of the new file.
+        if database.isOpen { try database.checkpoint() }
+        database.close()
+        for name in [path + StateDatabase.writeAheadSuffix, path + DamageNote.suffix] {
+            do throws(DiskError) { try disk.remove(name) } catch {
+                if error.kind != .notFound { throw StorageError(error) }
+            }
+        }
+        try onDisk { () throws(DiskError) in
+            try disk.synchronizeDirectory(parentDirectory(of: path))
+            do throws(DiskError) { try disk.rename(image, to: path) } catch {
+                // It has it already: an attempt before this one found no room after that.
+                if error.kind != .notFound { throw error }
+            }
+            try disk.synchronizeDirectory(parentDirectory(of: path))
+        }
+    }
+
+    private static func open(
+        _ path: String, _ disk: any Disk, _ limits: StateLimits
+    ) throws(StorageError) -> StateRows {
         let database = try StateDatabase(path, disk: disk, cacheByteCount: limits.cacheByteCount)
         // A crash may have left committed transactions in the log beside the file.
         try database.checkpoint()
@@ -106,6 +171,17 @@ public final class StateStore {
             try file.rows.apply(batch, group: file.group)
             // What is reported as written is in the database itself: the log beside it matters only until here.
             try file.rows.database.checkpoint()
+        }
+    }
+
+    /// The image that `IncomingImage` has left at `path` takes the place of the file, whole or not at all. After
+    /// `.noSpace` it may be tried again. `completion` as that of `apply`.
+    public func adopt(_ path: String, completion: @escaping (Result<Void, StorageError>) -> Void) {
+        perform(completion) { file throws(StorageError) in
+            for image in file.images { image.end() }
+            file.images = []
+            try Self.replace(file.rows.database, file.path, by: path, file.disk)
+            file.rows = try Self.open(file.path, file.disk, file.limits)
         }
     }
 

@@ -32,6 +32,18 @@ extension Raftoral__Peer__PeerMessage: ProtobufStruct {
     }
 }
 
+extension Raftoral__ReadImageRequest: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__read_image_request__init(target)
+    }
+}
+
+extension Raftoral__ReadImageResponse: ProtobufStruct {
+    static func initialize(_ target: UnsafeMutablePointer<Self>) {
+        raftoral__read_image_response__init(target)
+    }
+}
+
 extension Raftoral__RaftMessage: ProtobufStruct {
     static func initialize(_ target: UnsafeMutablePointer<Self>) {
         raftoral__raft_message__init(target)

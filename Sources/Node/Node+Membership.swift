@@ -51,16 +51,18 @@ extension Node {
     private func isSettled(_ group: RaftGroup) -> Bool {
         MembershipPlan.isSettled(
             group.configuration, leader: id, wanted: directory.state.members.map(\.nodeID),
-            removed: directory.state.removedNodeIDs)
+            removed: removedNodeIDs)
     }
+
+    /// With this node itself when it was told so: its own copy of the directory may never hear of it.
+    private var removedNodeIDs: [NodeID] { directory.state.removedNodeIDs + (isToldToHandOver ? [id] : []) }
 
     func plan(for group: RaftGroup, now: Nanoseconds) -> MembershipPlan {
         let members = group.members
         let patience = Nanoseconds.milliseconds(limits.node.silentVoterMilliseconds)
         return MembershipPlan(
             leader: id, wanted: Set(directory.state.members.map(\.nodeID)),
-            removed: Set(directory.state.removedNodeIDs).union(isToldToHandOver ? [id] : []),
-            configuration: group.configuration,
+            removed: Set(removedNodeIDs), configuration: group.configuration,
             fresh: Set(members.filter { isFresh($0, now) }),
             caughtUp: Set(members.filter { group.isCaughtUp($0, limits: limits.node) && isAlive($0, now) }),
             // A new leader has heard of nobody yet.

@@ -132,7 +132,14 @@ private final class NodeStarter {
     func start() async throws(NodeError) -> Node {
         let advertised = configuration.advertised(bound: listener.address)
         // A repair was interrupted after the cluster had let the node go.
-        if dataDirectory.isRetired { try onStorage { () throws(StorageError) in try dataDirectory.dropData() } }
+        if dataDirectory.isRetired {
+            guard !configuration.peers.isEmpty else {
+                throw .joinRefused(
+                    reason: "\(configuration.dataDirectory) is that of a node that its cluster has let go, and goes on "
+                        + "as another member of it: name others by --peers, or empty the directory")
+            }
+            try onStorage { () throws(StorageError) in try dataDirectory.dropData() }
+        }
         if let damage = dataDirectory.identityDamage { return try await repair(.storage(damage), of: nil, advertised) }
         if let identity = dataDirectory.identity, dataDirectory.holdsNode {
             do throws(NodeError) {

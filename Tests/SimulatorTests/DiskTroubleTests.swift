@@ -7,53 +7,7 @@ import XCTest
 @testable import Simulator
 
 /// A cluster of three of whose disks one or all are full or slow.
-final class DiskTroubleTests: XCTestCase {
-    private var world = SimulatedWorld(seed: 3)
-    private var machines: [TestMachine] = []
-
-    override func setUp() {
-        let network = SimulatedNetwork(world: world)
-        for host in ["n1", "n2", "n3"] {
-            let machine = TestMachine(disk: FaultDisk(seed: 3), network: network, host: host)
-            let started = machine.start(peers: machines.first.map { [$0.address] } ?? [])
-            guard case .success = started else { return XCTFail(machine.outcomeText) }
-            machines.append(machine)
-        }
-        waitUntil("all are voters") {
-            self.machines.allSatisfy { machine in
-                machine.node?.observedGroups.allSatisfy { $0.configuration.voters.count == 3 } == true
-            }
-        }
-    }
-
-    override func tearDown() { for machine in machines { machine.end() } }
-
-    private func waitUntil(_ what: String, line: UInt = #line, _ condition: () -> Bool) {
-        machines[0].pass(condition)
-        XCTAssertTrue(condition(), what, line: line)
-    }
-
-    private func isLeader(_ machine: TestMachine) -> Bool {
-        machine.node?.observedGroups.contains { $0.role == .leader } == true
-    }
-
-    /// The one that leads the group of workflows.
-    private func leader() throws -> TestMachine {
-        try XCTUnwrap(
-            machines.first { machine in
-                machine.node?.observedGroups.contains { $0.id == .firstWorkflows && $0.role == .leader } == true
-            })
-    }
-
-    private func areEqual() -> Bool {
-        Set(machines.map { machine in machine.node?.observedGroups.map(\.appliedDigest) ?? [] }).count == 1
-    }
-
-    private func letTimePass(_ time: Nanoseconds) {
-        let end = world.now + time
-        machines[0].pass { world.now >= end }
-    }
-
+final class DiskTroubleTests: ClusterOfThree {
     /// Puts, again and again, for a minute at most.
     private func isPutAtLast(_ machine: TestMachine, _ key: String, _ value: String) -> Bool {
         let end = world.now + .seconds(60)
@@ -132,5 +86,37 @@ final class DiskTroubleTests: XCTestCase {
         for machine in machines { free(machine) }
         XCTAssertTrue(isPutAtLast(machines[0], "after", "1"), "writes come back")
         waitUntil("all are equal") { areEqual() }
+    }
+
+    /// A leader without a majority that has room tells the others that it takes nothing; and does not count what a leader
+    /// of another group says in that way of itself, or the two would wait for each other for ever.
+    func test_aLeaderWithoutAMajorityThatHasRoomSaysSo() throws {
+        let machine = try leader()
+        let node = try XCTUnwrap(machine.node)
+        let others = try machines.filter { $0 !== machine }.map { try XCTUnwrap($0.node) }
+        let led = try XCTUnwrap(node.groups[.firstWorkflows])
+        func say(_ condition: DiskCondition, _ id: NodeID, to node: Node) { node.noteDisk(condition.rawValue, of: id) }
+        XCTAssertEqual(node.toldDiskCondition(world.now), .inOrder)
+
+        say(.full, others[0].id, to: node)
+        XCTAssertEqual(node.toldDiskCondition(world.now), .inOrder, "two of three have room")
+        XCTAssertNil(node.fullDisk(of: led))
+
+        say(.full, others[1].id, to: node)
+        XCTAssertEqual(node.toldDiskCondition(world.now), .fullMajority)
+        XCTAssertEqual(node.diskCondition(world.now), .inOrder, "its own has room")
+        XCTAssertEqual(node.fullDisk(of: led), others.map(\.id).min())
+
+        // Who hears of it takes no commands for that leader.
+        let follower = others[0]
+        let followed = try XCTUnwrap(follower.groups[.firstWorkflows])
+        say(.fullMajority, node.id, to: follower)
+        XCTAssertEqual(follower.fullDisk(of: followed), node.id)
+
+        // What other leaders say of their majorities counts for nothing in one's own.
+        say(.fullMajority, others[0].id, to: node)
+        say(.fullMajority, others[1].id, to: node)
+        XCTAssertEqual(node.toldDiskCondition(world.now), .inOrder)
+        XCTAssertNil(node.fullDisk(of: led))
     }
 }

@@ -20,22 +20,28 @@ final class InteractionEnvironment: TraceEnvironment {
     }
 
     /// Lines after the first are further commands, but for those of a configuration change, which are its operations.
+    /// The first command's error ends the directive; that of a further one is printed, and the next one follows.
     private func carryOut(_ directive: Directive) throws {
         try carryOutFirst(directive)
         if directive.command == "propose-conf-change" { return }
         for line in directive.input.split(separator: "\n") {
-            let parsed: (command: String, arguments: [Directive.Argument])
             do {
-                parsed = try TraceFile.parse(String(line).trimmed, at: directive.line)
-            } catch {
-                throw TraceError(error.reason)
+                try carryOutFirst(further(String(line).trimmed, of: directive))
+            } catch  where !output.isQuiet {
+                output.write("\(error)")
             }
-            var further = directive
-            further.command = parsed.command
-            further.arguments = parsed.arguments
-            further.input = ""
-            try carryOutFirst(further)
         }
+    }
+
+    private func further(_ line: String, of directive: Directive) throws -> Directive {
+        var further = directive
+        do {
+            (further.command, further.arguments) = try TraceFile.parse(line, at: directive.line)
+        } catch {
+            throw TraceError(error.reason)
+        }
+        further.input = ""
+        return further
     }
 
     private func carryOutFirst(_ directive: Directive) throws {

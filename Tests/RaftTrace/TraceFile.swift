@@ -47,7 +47,7 @@ public struct TraceFile: Sendable {
         var input: [String] = []
         var isSeparated = false
         while let line = lines.next() {
-            isSeparated = line == "----"
+            isSeparated = line.trimmed == "----"
             if isSeparated { break }
             input.append(line)
         }

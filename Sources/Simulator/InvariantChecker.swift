@@ -94,6 +94,8 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
     private(set) var entryCount = 0
     private(set) var installedSnapshotCount = 0
     private(set) var leaderCount = 0
+    /// Told of everybody who begins to lead a group.
+    var onLeader: (NodeID) -> Void = { _ in }
 
     init(world: SimulatedWorld) { self.world = world }
 
@@ -197,6 +199,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
         leaders[place] = node.id
         leaderCount += 1
         world.trace(group.term.rawValue << 8 | node.id.rawValue, "leads")
+        onLeader(node.id)
         guard let highest = highestApplied[group.id], highest > group.appliedIndex,
             let entry = applied[Place(group: group.id, number: highest.rawValue)], entry.term < group.term
         else { return }

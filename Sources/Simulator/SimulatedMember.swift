@@ -217,6 +217,9 @@ final class SimulatedMember {
     }
 
     func forgetCluster() { state = .removed }
+
+    /// Its next life is that of another member.
+    func forgetID() { nodeID = nil }
 }
 
 extension NodeError {

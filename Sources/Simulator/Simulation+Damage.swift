@@ -11,12 +11,15 @@ struct Damage {
     /// The block of the file that has the flipped byte, as it was left.
     let block: [UInt8]
     let blockOffset: Int
+    /// Whether the operator has the machine fetch its data again, or takes another one.
+    let isRepaired: Bool
     var phase = Phase.hidden
 
-    init(of member: SimulatedMember, id: NodeID, path: String, offset: UInt64) {
+    init(of member: SimulatedMember, id: NodeID, path: String, offset: UInt64, isRepaired: Bool) {
         self.member = member
         self.id = id
         self.path = path
+        self.isRepaired = isRepaired
         blockOffset = Int(offset) / Self.blockByteCount * Self.blockByteCount
         block = Self.block(of: path, at: blockOffset, on: member)
     }
@@ -39,7 +42,9 @@ struct Damage {
         case hidden
         /// It has been started since and did not read the byte.
         case latent
-        /// It refused to start: its data is given up, and another machine takes its place.
+        /// It refused to start, and is started with `--repair-from-peers` until it serves under another id.
+        case repairing
+        /// Its data is given up, and another machine takes its place, or it itself under another id.
         case replacing(by: SimulatedMember?, askedAt: Nanoseconds)
     }
 }
@@ -55,8 +60,9 @@ extension Simulation {
         statistics.flippedBytes += 1
         victim.disk.flip(path, at: offset, mask: UInt8(choice.draw(1...255)))
         victim.log.note("byte \(offset) of \(path) flips")
-        damage = Damage(of: victim, id: node.id, path: path, offset: offset)
         let losesPower = choice.chance(perMille: 500)
+        damage = Damage(
+            of: victim, id: node.id, path: path, offset: offset, isRepaired: choice.chance(perMille: 500))
         world.schedule(after: min(fault.duration, .seconds(5))) { [unowned self] in
             guard let damage, damage.member === victim, case .hidden = damage.phase else { return }
             victim.end(silently: false, losesUnsynced: losesPower)
@@ -93,13 +99,33 @@ extension Simulation {
         }
     }
 
-    /// The node does not start from what it has. Its operator takes another machine.
-    func giveUp(_ member: SimulatedMember) {
-        guard damage?.member === member else { return }
+    /// The node does not start from what it has. Its operator has it fetch its data again, or takes another machine: always
+    /// when the byte looks like that of a later version, which is no damage that a node would drop data for.
+    func giveUp(_ member: SimulatedMember, _ error: StorageError) {
+        guard let damage, damage.member === member else { return }
+        if case .damaged = error, damage.isRepaired {
+            member.log.note("is to fetch its data again")
+            member.forgetID()
+            self.damage?.phase = .repairing
+            return
+        }
         statistics.replacedMachines += 1
         member.log.note("its data is given up")
         member.forgetCluster()
-        damage?.phase = .replacing(by: nil, askedAt: 0)
+        self.damage?.phase = .replacing(by: nil, askedAt: 0)
+    }
+
+    /// Whether the machine is to be started with `--repair-from-peers`.
+    func isRepairing(_ member: SimulatedMember) -> Bool {
+        guard let damage, damage.member === member, case .repairing = damage.phase else { return false }
+        return true
+    }
+
+    /// The machine serves again, as another member.
+    func startedRepaired(_ member: SimulatedMember) {
+        guard isRepairing(member) else { return }
+        statistics.repairedMachines += 1
+        damage?.phase = .replacing(by: member, askedAt: world.now)
     }
 
     /// The flipped byte is of no consequence: nothing reads it any more.
@@ -125,7 +151,7 @@ extension Simulation {
         return true
     }
 
-    /// What operators do about a machine whose data is lost: add another, and remove the old one until nobody counts it.
+    /// What operators do about data that is lost: add another machine, and remove the old node until nobody counts it.
     func replaceDamaged() {
         forgetOverwritten()
         guard let damage, case .replacing(let known, let askedAt) = damage.phase else { return }

@@ -54,6 +54,7 @@ extension Simulation {
         case .flipByte: flipByte(of: victim, fault, &choice)
         case .replaceNode: replaceNode(&choice)
         case .moveNode: moveNode(&choice, after: fault.duration)
+        case .depose: deposesUntil = max(deposesUntil, world.now + fault.duration)
         case .clockJump: victim.jumpClock(by: Int64(choice.draw(0...20_000)) - 10_000)
         }
     }
@@ -73,6 +74,16 @@ extension Simulation {
         for (from, to) in directions { network.block(from, to) }
         world.schedule(after: duration) { [unowned self] in
             for (from, to) in directions { network.unblock(from, to) }
+        }
+    }
+
+    /// Whoever has just begun to lead is cut off from all others, while its first messages are on their way.
+    func depose(_ id: NodeID) {
+        guard isRough, world.now < deposesUntil else { return }
+        world.schedule(after: random.draw(0...2 * profile.latency.upperBound)) { [unowned self] in
+            let up = members.filter(\.isUp)
+            guard isRough, let leader = up.first(where: { $0.nodeID == id }) else { return }
+            cut(for: .milliseconds(random.draw(500...5_000)), [leader], up.filter { $0 !== leader }, bothWays: true)
         }
     }
 

@@ -33,6 +33,8 @@ public struct SimulationStatistics: Sendable {
     public var flippedBytes = 0
     /// Whose data was damaged, and that others took the place of.
     public var replacedMachines = 0
+    /// Whose data was damaged, and that have fetched it again as other members.
+    public var repairedMachines = 0
     /// Histories of variables that would have taken too long to judge.
     public var undecidedHistories = 0
 }
@@ -69,6 +71,8 @@ final class Simulation {
     /// Who is being removed from the cluster, and since when. One at a time.
     var leaving: (member: SimulatedMember, since: Nanoseconds)?
     var damage: Damage?
+    /// Until when whoever begins to lead is cut off.
+    var deposesUntil: Nanoseconds = 0
     var random: SeededRandom
 
     init(_ options: SimulationOptions) {
@@ -92,6 +96,7 @@ final class Simulation {
         SimulatedWorkflow.register(in: &registry, effects)
         options.register?(&registry, effects)
         self.registry = registry
+        checker.onLeader = { [unowned self] in depose($0) }
     }
 
     // MARK: - The run
@@ -287,10 +292,13 @@ final class Simulation {
 
     func configuration(of member: SimulatedMember) -> NodeConfiguration {
         let others = members.filter { $0 !== member && $0.nodeID != nil && $0.state != .removed }
+        let isRepairing = isRepairing(member)
+        let isFirst = member.slot == 0 && !isRepairing
         var configuration = NodeConfiguration(
-            address: member.address, dataDirectory: "/data", bootstrap: member.slot == 0,
-            peers: member.slot == 0 ? [] : others.map(\.address), discoveryTimeoutSeconds: 10,
-            hostName: member.host, limits: limits)
+            address: member.address, dataDirectory: "/data", bootstrap: isFirst,
+            peers: isFirst ? [] : others.map(\.address), discoveryTimeoutSeconds: 10, hostName: member.host,
+            limits: limits)
+        configuration.repairsFromPeers = isRepairing
         configuration.observer = checker
         configuration.plantedBugs = options.nodeBugs
         configuration.plantedCoreBugs = options.coreBugs
@@ -331,6 +339,7 @@ final class Simulation {
     func joined(_ member: SimulatedMember, as id: NodeID, before: NodeID?) {
         statistics.lives += 1
         startedUnharmed(member)
+        startedRepaired(member)
         if let before, before != id {
             checker.fail("a node keeps its id", "\(member.host) was node \(before) and is node \(id)")
         }
@@ -343,7 +352,7 @@ final class Simulation {
     func judgeStart(of member: SimulatedMember, _ error: NodeError) {
         switch error {
         case .storage(let error):
-            if isExpected(error, of: member) { return giveUp(member) }
+            if isExpected(error, of: member) { return giveUp(member, error) }
             switch error {
             case .damaged, .newerVersion, .foreign:
                 checker.fail("a node starts after a crash", "\(member.host): \(error)")

@@ -137,13 +137,15 @@ public struct Fault: Sendable, CustomStringConvertible {
         case allLosePower
         /// A byte that was durable becomes another one; if the node refuses to start, another machine takes its place.
         case flipByte
+        /// For a while whoever begins to lead is cut off within a round trip.
+        case depose
         /// In storms only: a machine is lost for good, and another one takes its place.
         case replaceNode
         /// In storms only: a node is started again at another address.
         case moveNode
 
         /// What any seed may draw. Others would change the course of every seed that is written down somewhere.
-        static let drawn = allCases.filter { ![.flipByte, .replaceNode, .moveNode].contains($0) }
+        static let drawn = allCases.filter { ![.flipByte, .depose, .replaceNode, .moveNode].contains($0) }
     }
 
     public var kind: Kind

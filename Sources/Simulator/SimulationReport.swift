@@ -7,7 +7,7 @@ extension SimulationOutcome {
             + "virtual \(virtualTime / 1_000_000) ms workflows \(s.workflowsEnded)/\(s.workflowsStarted) variables "
             + "\(s.variableOperations) (\(s.unknownOutcomes) unknown) entries \(s.entries) leaders \(s.leaders) "
             + "snapshots \(s.installedSnapshots) faults \(s.faults) lives \(s.lives) "
-            + "flipped \(s.flippedBytes) replaced \(s.replacedMachines)"
+            + "flipped \(s.flippedBytes) replaced \(s.replacedMachines) repaired \(s.repairedMachines)"
             + (s.undecidedHistories > 0 ? " undecided" : "")
     }
 

@@ -13,6 +13,10 @@ extension NumericIdentifier {
 
     /// As the number itself, which the library hashes at once instead of by a `Hasher`: a third of the work for each
     /// look into a dictionary. The hash is as hard to foresee.
+    ///
+    /// The underscore notwithstanding, this is a public requirement of `Hashable`, and the only way to that hash; there
+    /// since Swift 4.2. A library without it would not compile this, so that nothing can go wrong unseen: then it is to
+    /// be deleted, and all that is lost is speed.
     @inlinable public func _rawHashValue(seed: Int) -> Int { rawValue._rawHashValue(seed: seed) }
 }
 

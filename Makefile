@@ -50,7 +50,7 @@ test-asan: deps ## the test suite under the address sanitizer
 test-tsan: deps ## the test suite under the thread sanitizer
 	@scripts/sanitize.sh thread $(TARGETS)
 
-crash: deps ## crash, damage and kill nodes at every point, 200 times each: about 5 minutes of two idle cores, then half an hour of kills
+crash: deps ## crash, damage and kill nodes at every point, then 200 times kill -9 on one node and on three: takes long
 	@scripts/crash.sh
 
 kills: deps ## ROUNDS=200 times kill -9 under load on one node and on three

@@ -16,14 +16,15 @@ def raw(message):
 
 class Echo(grpc.GenericRpcHandler):
     def __init__(self):
-        self.cancelled = 0
+        self.lock = threading.Lock()
+        self.open_count = 0
         self.handlers = {
             "/echo.Echo/Unary": grpc.unary_unary_rpc_method_handler(lambda request, _: request, raw, raw),
             "/echo.Echo/Stream": grpc.stream_stream_rpc_method_handler(lambda requests, _: requests, raw, raw),
             "/echo.Echo/Fail": grpc.unary_unary_rpc_method_handler(self.fail, raw, raw),
             "/echo.Echo/Never": grpc.unary_unary_rpc_method_handler(self.never, raw, raw),
-            "/echo.Echo/CancelCount": grpc.unary_unary_rpc_method_handler(
-                lambda _, __: bytes([self.cancelled]), raw, raw
+            "/echo.Echo/OpenCount": grpc.unary_unary_rpc_method_handler(
+                lambda _, __: bytes([self.open_count]), raw, raw
             ),
             "/echo.Echo/Metadata": grpc.unary_unary_rpc_method_handler(self.metadata, raw, raw),
         }
@@ -39,11 +40,16 @@ class Echo(grpc.GenericRpcHandler):
         ended = threading.Event()
 
         def end():
-            self.cancelled += 1
+            with self.lock:
+                self.open_count -= 1
             ended.set()
 
-        context.add_callback(end)
-        ended.wait(30)
+        with self.lock:
+            self.open_count += 1
+        # A call that is over already calls nobody back.
+        if not context.add_callback(end):
+            end()
+        ended.wait(600)
         return b""
 
     def metadata(self, _, context):

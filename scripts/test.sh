@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds once and runs every test: XCTest, the Raft traces, and the Python tests against the built program.
+# Builds once and runs every test: XCTest, the Raft traces, the Python tests against the built program, the simulator, the fuzz targets.
 # Each runner's own closing lines go to the terminal; a table of the parts follows. Fails if any part fails.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -55,6 +55,14 @@ first_seed() {
 
 simulator() { "$bin/raftoral-sim" --seed "${SIMULATOR_SEED:-$(first_seed)}" --count "${SIMULATOR_SEEDS:-24}"; }
 
+# The same inputs for the same sources, like the seeds; `make fuzz` is the hunt.
+fuzz() {
+    local runs=${FUZZ_RUNS:-20000} seed
+    seed=$(($(first_seed) % 4294967295 + 1))
+    echo "$runs inputs for each target, seed $seed"
+    RUNS_EACH=$runs SEED=$seed scripts/fuzz.sh
+}
+
 part build build
 if ((failed)); then
     table
@@ -66,5 +74,6 @@ part conformance conformance
 part python python_tests
 part versions versions
 part simulator simulator
+part fuzz fuzz
 table
 exit "$failed"

@@ -151,7 +151,11 @@ public final class Node {
 
     private func collectReadies(now: Nanoseconds) {
         for group in groups {
-            while group.core.hasReady { carryOut(group.collectReady(now: now), of: group) }
+            group.beginTurn()
+            // With more to apply than one turn may, the rest comes with the next: `answerCallers` asks for it.
+            while group.core.hasReady, !group.hasAppliedItsShare {
+                carryOut(group.collectReady(now: now), of: group)
+            }
         }
     }
 

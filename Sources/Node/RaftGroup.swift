@@ -42,8 +42,13 @@ final class RaftGroup {
     private(set) var appliedTerm: Term
     /// Over index, term and data of all applied entries: equal on all nodes at the same applied index.
     private(set) var appliedDigest: UInt64
+    /// Of what this turn applies.
+    private var turnEntryCount: UInt64 = 0
+    private var turnByteCount: UInt64 = 0
     /// Of the newest batch for the state store, written or under way.
     private var storedIndex: LogIndex
+    /// The end of the log that this life began with.
+    private let recoveredEnd: LogIndex
     /// Data of the entries applied since.
     private var unstoredByteCount: UInt64 = 0
     /// Asked after every turn, so it is found without a search.
@@ -95,6 +100,7 @@ final class RaftGroup {
                 try log.applySnapshot(Snapshot(metadata: snapshot.metadata, data: []))
             }
             log.append(recovered.entries)
+            recoveredEnd = log.lastIndex
             log.setHardState(recovered.hardState)
             queuedVote = recovered.hardState
             var configuration = RaftConfiguration(
@@ -196,7 +202,18 @@ final class RaftGroup {
 
     // MARK: - Out
 
-    /// One Ready of the core. Committed entries are applied at once: the machine is memory only.
+    func beginTurn() {
+        turnEntryCount = 0
+        turnByteCount = 0
+    }
+
+    /// What is committed beyond this waits for the next turn.
+    var hasAppliedItsShare: Bool {
+        turnEntryCount >= limits.node.appliedEntryCountPerTurnMax
+            || turnByteCount >= limits.node.appliedByteCountPerTurnMax
+    }
+
+    /// One Ready of the core. The committed entries in it are applied at once: the machine is memory only.
     func collectReady(now: Nanoseconds) -> Output {
         var output = Output()
         var ready = core.ready()
@@ -239,6 +256,7 @@ final class RaftGroup {
     }
 
     private func apply(_ message: Message, _ output: inout Output) {
+        turnEntryCount += UInt64(message.entries.count)
         for entry in message.entries {
             invariant(entry.index == appliedIndex + 1, "entries are applied in order, each once")
             let before = (configuration: configuration, effectCount: output.effects.count)
@@ -246,6 +264,7 @@ final class RaftGroup {
             appliedIndex = entry.index
             appliedTerm = entry.term
             unstoredByteCount += UInt64(entry.data.count)
+            turnByteCount += UInt64(entry.data.count)
             appliedDigest = AppliedDigest.extend(appliedDigest, with: entry)
             if let observer {
                 observer.applied(
@@ -364,8 +383,13 @@ final class RaftGroup {
         SnapshotMetadata(index: appliedIndex, term: appliedTerm, confState: configuration)
     }
 
+    private var storeEntryCount: UInt64 {
+        let count = limits.node.storeEntryCount
+        return storedIndex < recoveredEnd ? min(count, limits.node.replayedStoreEntryCount) : count
+    }
+
     var wantsStoring: Bool {
-        appliedIndex - storedIndex >= limits.node.storeEntryCount
+        appliedIndex - storedIndex >= storeEntryCount
             || unstoredByteCount >= limits.node.storeByteCount
     }
 

@@ -24,7 +24,8 @@ public struct RaftLimits: Sendable {
     public var messageByteCountMax: UInt64 = 1 << 20
     public var inflightMessageCountMax = 256
     public var inflightByteCountMax: UInt64 = 64 << 20
-    public var committedByteCountPerReadyMax: UInt64 = 4 << 20
+    /// Committed entries that are applied in one go.
+    public var committedByteCountPerReadyMax: UInt64 = 64 << 10
     public var uncommittedByteCountMax: UInt64 = 64 << 20
 
     public init() {}
@@ -145,9 +146,17 @@ public struct NodeLimits: Sendable {
     public var voterCountMax = 5
     /// Silence after which the leader hands the runs of a node to others.
     public var ownerFailureMilliseconds: UInt64 = 2_000
+    /// Entries that one group applies in one turn of the loop, in bytes and in number: a turn ends with the piece
+    /// (`committedByteCountPerReadyMax`) that reaches one of them. A long backlog, as after a restart, leaves the loop
+    /// to heartbeats and answers in between.
+    public var appliedByteCountPerTurnMax: UInt64 = 128 << 10
+    public var appliedEntryCountPerTurnMax: UInt64 = 512
     /// The state store is brought up to date after this many applied entries, or after this many bytes of them.
     public var storeEntryCount: UInt64 = 20_000
     public var storeByteCount: UInt64 = 16 << 20
+    /// As `storeEntryCount`, if it is less, for entries that a start found in the log: who is killed again and again
+    /// while it applies them gets on all the same.
+    public var replayedStoreEntryCount: UInt64 = 2_000
     /// Applied entries that the state store has not been handed, and bytes of them, beyond which commands and entries of
     /// the leader have to wait for it.
     public var unstoredEntryCountMax: UInt64 = 200_000
@@ -384,6 +393,12 @@ extension Limits {
             wire.reconnectBackoffMillisecondsMin > 0
                 && wire.reconnectBackoffMillisecondsMin <= wire.reconnectBackoffMillisecondsMax,
             "0 < wire.reconnectBackoffMillisecondsMin ≤ wire.reconnectBackoffMillisecondsMax")
+        try check(
+            raft.committedByteCountPerReadyMax > 0
+                && raft.committedByteCountPerReadyMax <= node.appliedByteCountPerTurnMax,
+            "0 < raft.committedByteCountPerReadyMax ≤ node.appliedByteCountPerTurnMax")
+        try check(node.appliedEntryCountPerTurnMax > 0, "node.appliedEntryCountPerTurnMax > 0")
+        try check(node.replayedStoreEntryCount > 0, "node.replayedStoreEntryCount > 0")
         try check(node.keptEntryCount < node.storeEntryCount, "node.keptEntryCount < node.storeEntryCount")
         try check(
             node.storeEntryCount <= node.unstoredEntryCountMax && node.storeByteCount <= node.unstoredByteCountMax,

@@ -317,6 +317,10 @@ final class Simulation {
         limits.raft.messageByteCountMax = 16 << 10
         limits.raft.tickMilliseconds = profile.tickMilliseconds
         limits.raft.electionTicks = Int(max(6, 600 / profile.tickMilliseconds))
+        limits.raft.committedByteCountPerReadyMax = 4 << 10
+        limits.node.appliedByteCountPerTurnMax = 8 << 10
+        limits.node.appliedEntryCountPerTurnMax = 16
+        limits.node.replayedStoreEntryCount = max(1, profile.snapshotEntryCount / 4)
         limits.node.storeEntryCount = profile.snapshotEntryCount
         limits.node.unstoredEntryCountMax = 4 * profile.snapshotEntryCount
         limits.node.keptEntryCount = profile.keptEntryCount

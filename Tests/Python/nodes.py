@@ -42,7 +42,8 @@ def free_port():
     """A port that nobody listens on and that this run has not given out. Outside of the range from which the system
     takes the local ports of outgoing connections, so that nobody takes it in between."""
     lowest = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
-    for port in range(max(1024, lowest - 12000) + os.getpid() % 8000, lowest):
+    # Runs beside each other, whose ids follow each other, begin far apart.
+    for port in range(max(1024, lowest - 12000) + os.getpid() * 89 % 8000, lowest):
         if port in _taken_ports:
             continue
         with socket.socket() as probe:

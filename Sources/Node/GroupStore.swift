@@ -162,8 +162,9 @@ extension Node {
                 switch result {
                 case .success:
                     metrics.stateBatchCount += 1
+                    let keepsEntries = !isHoldingLogUp && !isDiskFull
                     let end = group.noteStored(
-                        upTo: index, keepsEntries: !isHoldingLogUp, held: images.oldestIndex(of: group.id))
+                        upTo: index, keepsEntries: keepsEntries, held: images.oldestIndex(of: group.id))
                     if let end { durableLog.compact(group.id, upTo: end) }
                     discardSnapshots(of: group, upTo: index)
                 case .failure(let error):

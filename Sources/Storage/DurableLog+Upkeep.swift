@@ -25,8 +25,9 @@ extension DurableLog {
 
     /// Tries again to get room on a disk that was full. To be called now and then: without batches nothing else does.
     public func lookForSpace() {
-        guard isFillingSuspended, isOpen, failure == nil else { return }
+        guard isFillingSuspended || isRoomScarce, isOpen, failure == nil else { return }
         isFillingSuspended = false
+        isRoomScarce = false
         maintain()
     }
 
@@ -81,10 +82,13 @@ extension DurableLog {
     }
 
     /// Prepares the next segment piece by piece while the active one is in use. Not before a part of that one is, so
-    /// that a young node is small; only a first piece when there is no active one, so that the first batch comes soon.
+    /// that a young node is small; only a first piece when there is no active one, so that the first batch comes soon,
+    /// and when less than a segment is free: on a small disk the zeros would take the room that the state stores need,
+    /// which would wait for it for ever.
     private func prepareNext() {
         guard let prepared = next else { return }
         var end = limits.segmentByteCount
+        if isRoomScarce { end = min(end, limits.fillByteCount) }
         if let active {
             guard active.isSealed || active.position >= limits.segmentByteCount / 4 else { return }
         } else {
@@ -94,28 +98,32 @@ extension DurableLog {
         let isForLater = active != nil
         let target = min(end, prepared.filledByteCount + limits.fillByteCount * (isForLater ? 4 : 1))
         next = nil
-        lentByteCount = prepared.filledByteCount
-        work.perform { [disk] () -> (PreparedSegment, DiskError?) in
-            var prepared = prepared
+        let before = prepared.filledByteCount
+        lentByteCount = before
+        let fewest = min(target, max(before, limits.fillByteCount))
+        work.perform { [disk, directory, limits] () -> (PreparedSegment, isScarce: Bool, DiskError?) in
+            var (prepared, isScarce) = (prepared, false)
             do throws(DiskError) {
-                try prepared.prepare(to: target, disk: disk)
+                if isForLater { isScarce = try disk.availableByteCount(directory) < limits.segmentByteCount }
+                try prepared.prepare(to: isScarce ? fewest : target, disk: disk)
                 if isForLater { try prepared.synchronize(disk: disk) }
-            } catch { return (prepared, error) }
-            return (prepared, nil)
-        } completion: { [self] prepared, error in
+            } catch { return (prepared, isScarce, error) }
+            return (prepared, isScarce, nil)
+        } completion: { [self] prepared, isScarce, error in
             next = prepared
-            filledAhead(error)
+            isRoomScarce = isScarce
+            filledAhead(error, gotRoom: prepared.filledByteCount > before)
         }
     }
 
-    private func filledAhead(_ error: DiskError?) {
+    private func filledAhead(_ error: DiskError?, gotRoom: Bool = true) {
         if let error {
             if error.kind == .noSpace {
                 noteNoRoom()
             } else {
                 failure = failure ?? .disk(error)
             }
-        } else {
+        } else if gotRoom {
             isOutOfSpace = false
         }
         resume()

@@ -27,6 +27,8 @@ public final class DurableLog {
     var isBatchFilling = false
     /// A full disk stopped the filling ahead of time; it goes on once a batch has found room, or when it is told to.
     var isFillingSuspended = false
+    /// Less than a segment is free: the next one is not filled beyond a first piece.
+    var isRoomScarce = false
     /// The last attempt to get room found none.
     var isOutOfSpace = false
     /// Up to where the entries of a group are not needed any more, until a durable record says so.

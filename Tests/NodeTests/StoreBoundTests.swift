@@ -66,6 +66,32 @@ final class StoreBoundTests: XCTestCase {
         XCTAssertFalse(group.isAheadOfStore)
     }
 
+    /// The first entry that the log still has, once the store has everything and an image as of `held` is being fetched.
+    private func firstKept(_ limits: Limits, held: LogIndex?) throws -> (first: LogIndex, stored: LogIndex) {
+        let group = try makeGroup(limits)
+        for sequence in UInt64(1)...40 { try propose(sequence, to: group) }
+        let stored = group.takeBatch().head.metadata.index
+        let end = group.noteStored(upTo: stored, keepsEntries: false, held: held)
+        XCTAssertEqual(end.map { $0 + 1 }, group.log.firstIndex)
+        return (group.log.firstIndex, stored)
+    }
+
+    func test_whatComesAfterAnImageThatIsFetchedStaysUpToABound() throws {
+        var limits = Limits()
+        let all = try firstKept(limits, held: nil)
+        XCTAssertEqual(all.first, all.stored + 1, "nobody needs any of it")
+        XCTAssertEqual(try firstKept(limits, held: 7).first, 8)
+        limits.node.imageHeldEntryCountMax = 10
+        let byCount = try firstKept(limits, held: 7)
+        XCTAssertEqual(byCount.first, byCount.stored - 9)
+        XCTAssertEqual(try firstKept(limits, held: byCount.stored - 3).first, byCount.stored - 2)
+        limits = Limits()
+        // Four of them, each with 100 bytes and its envelope.
+        limits.node.imageHeldByteCountMax = 4 * UInt64(100 + ProposalEnvelope.byteCount) + 50
+        let byBytes = try firstKept(limits, held: 7)
+        XCTAssertEqual(byBytes.first, byBytes.stored - 3)
+    }
+
     func test_theLimitsOfTheStoreAgree() {
         var limits = Limits()
         limits.node.unstoredEntryCountMax = limits.node.storeEntryCount - 1

@@ -252,7 +252,7 @@ def test_one_full_disk_under_all_nodes(processes, disks):
 @pytest.mark.parametrize("count", [1, 3])
 def test_no_room_for_the_state_stores(processes, disks, count):
     """Every disk has room for the log until a batch is due for the state store (`storeByteCount`), and not for that."""
-    own = [disks(256) for _ in range(count)]
+    own = [disks(96) for _ in range(count)]
     first = start(processes, own[0], "--bootstrap").wait_until_running()
     nodes = [first] + [join(processes, disk, first) for disk in own[1:]]
     voters(nodes)

@@ -192,6 +192,45 @@ final class DurableLogLimitTests: XCTestCase {
         XCTAssertFalse(log.isShortOfSpace)
     }
 
+    func test_zerosAheadLeaveTheRoomOfASegmentToOthers() throws {
+        let disk = FaultDisk()
+        var fixture = LogFixture(disk: disk, segmentByteCount: 64 << 10)
+        fixture.limits.fillByteCount = 2048
+        fixture.limits.reserveByteCount = 2048
+        let (log, _) = try fixture.open()
+        let capacity: UInt64 = 120 << 10
+        disk.limitCapacity(to: capacity)
+        var last: UInt64 = 0
+        while disk.usedByteCount < 40 << 10, last < 2000 {
+            last += 1
+            fixture.mustAppend([.entries(1, entries(last...last))], to: log)
+            fixture.work.runUntilIdle()
+        }
+        // The piece that went below it is the last one.
+        XCTAssertGreaterThanOrEqual(capacity - UInt64(disk.usedByteCount), 64 << 10 - 4 * 2048)
+        // What the log itself needs it gets: on through this segment and into the next.
+        for _ in 0..<400 {
+            last += 1
+            fixture.mustAppend([.entries(1, entries(last...last))], to: log)
+            fixture.work.runUntilIdle()
+        }
+        XCTAssertEqual(log.segmentCount, 2)
+        XCTAssertFalse(log.isShortOfSpace)
+        // With room again, the zeros go on.
+        disk.limitCapacity(to: nil)
+        let before = disk.usedByteCount
+        log.lookForSpace()
+        fixture.work.runUntilIdle()
+        for _ in 0..<400 {
+            last += 1
+            fixture.mustAppend([.entries(1, entries(last...last))], to: log)
+            fixture.work.runUntilIdle()
+        }
+        XCTAssertGreaterThan(UInt64(disk.usedByteCount), UInt64(before) + 48 << 10)
+        log.close(fixture.work)
+        XCTAssertEqual(try fixture.open().1[1]?.entries.count, Int(last))
+    }
+
     func test_aGroupThatHoldsTheOldestSegmentIsNamed() throws {
         var fixture = LogFixture(disk: FaultDisk(), segmentByteCount: 1024)
         fixture.limits.segmentCountMax = 3

@@ -138,7 +138,6 @@ extension Node {
     /// A full disk keeps the commands away as long as a store waits for space.
     func watchStores() {
         for (group, store) in stores {
-            groups[group]?.store = store
             store.onSpace = { [weak self] error in
                 self?.noteSpace(for: "the state of group \(group)", isFull: error != nil)
                 guard let error else { return }
@@ -152,7 +151,7 @@ extension Node {
     /// Brings the state stores up to date that are behind by more than their limits, or that hold the log up.
     func updateStores() {
         for group in groups {
-            guard let store = group.store, store.state == .idle else { continue }
+            guard let store = stores[group.id], store.state == .idle else { continue }
             let isHoldingLogUp = holdsLogUp(group)
             guard group.wantsStoring || isHoldingLogUp || store.isAwaited else { continue }
             let batch = group.takeBatch()

@@ -29,8 +29,7 @@ final class WriteQueue {
     /// A batch found no room, and has not been written since.
     private(set) var isWaitingForSpace = false
     private var waiting: [Item] = []
-    /// Changes of the commit index alone need no write of their own: it is found again after a crash. They wait for
-    /// the group's next write.
+    /// Changes of the commit index alone need no write of their own: it is found again after a crash.
     private var lazyHardStates: [GroupID: Item] = [:]
 
     /// What was written, in order.
@@ -56,14 +55,14 @@ final class WriteQueue {
         self.fullDiskRetry = fullDiskRetry
     }
 
-    /// `changesOnlyCommit`: term and vote are as in the hard state that is durable or already queued for the group.
+    /// `previous`: the hard state that is durable or already queued for the group.
     func add(_ message: Message, group: GroupID, changesOnlyCommit: Bool) {
-        guard changesOnlyCommit else {
-            if let lazy = lazyHardStates.removeValue(forKey: group) { waiting.append(lazy) }
-            return waiting.append(Item(group: group, message: message))
+        if changesOnlyCommit {
+            lazyHardStates[group] = Item(group: group, message: message)
+            return
         }
-        if let lazy = message.withoutResponses { lazyHardStates[group] = Item(group: group, message: lazy) }
-        if let responses = message.withoutHardState { waiting.append(Item(group: group, message: responses)) }
+        if let lazy = lazyHardStates.removeValue(forKey: group) { waiting.append(lazy) }
+        waiting.append(Item(group: group, message: message))
     }
 
     /// Begins no more writes.
@@ -72,12 +71,10 @@ final class WriteQueue {
         retry?.cancel()
     }
 
-    /// What writes nothing has ended when this returns.
     func start() {
-        while state == .idle, !waiting.isEmpty {
-            state = .writing
-            write(takeBatch())
-        }
+        guard state == .idle, !waiting.isEmpty else { return }
+        state = .writing
+        write(takeBatch())
     }
 
     /// As much as fits.

@@ -9,6 +9,7 @@ public enum ClusterRestore {
     public struct Outcome: Sendable {
         public var identity: NodeIdentity
         public var info: BackupInfo
+        /// Those that run, and the ended ones that still answer.
         public var runCount: Int
         public var variableCount: Int
     }
@@ -26,7 +27,9 @@ public enum ClusterRestore {
         }
         var random = SeededRandom(seed: randomSeed)
         let group = GroupID.firstWorkflows
-        let (state, info) = try read(file, directory, group, disk)
+        let copy = try copy(file, directory)
+        defer { try? directory.dropBackups() }
+        let (state, info) = try read(file, copy, group, disk)
         let machine: WorkflowMachine
         let old: DirectoryState
         do {
@@ -55,32 +58,41 @@ public enum ClusterRestore {
         try onStorage { () throws(StorageError) in try directory.saveIdentity(nobody) }
         let next = try onStorage { () throws(StorageError) in try directory.prepareNextData() }
         try await cluster.write(to: next, disk: disk, work: work, limits: limits.log)
+        // Ended runs that the machine has forgotten are in no snapshot.
+        try onStorage { () throws(StorageError) in
+            try BackupFile.makeStore(of: copy, group: group, in: next.statePath, disk: disk)
+        }
         try onStorage { () throws(StorageError) in try directory.use(next, as: new) }
         return Outcome(
             identity: new, info: info, runCount: state.runs.count, variableCount: state.variables.count)
     }
 
-    /// From a copy: SQLite may write to what it opens.
+    /// SQLite may write to what it opens.
+    private static func copy(_ file: String, _ directory: DataDirectory) throws(NodeError) -> String {
+        do throws(StorageError) {
+            return try directory.copyBackup(file)
+        } catch {
+            throw cannotUse(file, error)
+        }
+    }
+
     private static func read(
-        _ file: String, _ directory: DataDirectory, _ group: GroupID, _ disk: any Disk
+        _ file: String, _ copy: String, _ group: GroupID, _ disk: any Disk
     ) throws(NodeError) -> (StoredState, BackupInfo) {
         do throws(StorageError) {
-            let copy = try directory.copyBackup(file)
-            let content: (StoredState, BackupInfo)
-            do throws(StorageError) {
-                content = try BackupFile.read(copy, group: group, disk: disk)
-            } catch {
-                try? directory.dropBackups()
-                throw error
-            }
-            try directory.dropBackups()
-            return content
-        } catch .damaged(_, let offset, let reason) {
-            throw .cannotUseBackup(file: file, reason: "it is damaged at byte \(offset): \(reason)")
-        } catch .newerVersion(_, let found, let known) {
-            throw .storage(.newerVersion(file: file, found: found, known: known))
+            return try BackupFile.read(copy, group: group, disk: disk)
         } catch {
-            throw .storage(error)
+            throw cannotUse(file, error)
+        }
+    }
+
+    private static func cannotUse(_ file: String, _ error: StorageError) -> NodeError {
+        switch error {
+        case .damaged(_, let offset, let reason):
+            .cannotUseBackup(file: file, reason: "it is damaged at byte \(offset): \(reason)")
+        case .newerVersion(_, let found, let known):
+            .storage(.newerVersion(file: file, found: found, known: known))
+        default: .storage(error)
         }
     }
 }

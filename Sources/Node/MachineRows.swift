@@ -36,7 +36,8 @@ extension WorkflowGroupMachine {
         if mustReplaceStored {
             mustReplaceStored = false
             batch.replacesMachine = true
-            for run in machine.allRuns() {
+            // What was forgotten before the first batch is nowhere else any more.
+            for run in machine.allRuns() + changes.forgotten {
                 batch.runs.append(StoredRun(run))
                 for record in run.records { batch.records.append(StoredRunRecord(record, of: run)) }
             }
@@ -50,7 +51,6 @@ extension WorkflowGroupMachine {
                     batch.records.append(StoredRunRecord(record, of: changed.run))
                 }
             }
-            batch.forgottenRuns = changes.forgotten
             for key in changes.variables {
                 guard let variable = machine.variable(key) else {
                     batch.removedVariables.append(key)
@@ -60,6 +60,7 @@ extension WorkflowGroupMachine {
             }
             batch.answers = machine.answers(from: changes.firstNewAnswer).map(StoredAnswer.init)
         }
+        batch.forgottenRuns = changes.forgotten.map(\.id.index)
         batch.firstAnswer = machine.firstAnswer
         batch.origins = machine.originWindows().map { StoredOrigin(node: $0.node, window: $0.window) }
     }

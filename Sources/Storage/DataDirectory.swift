@@ -188,7 +188,7 @@ public final class DataDirectory {
         try onDisk { () throws(DiskError) in try removeFiles(in: backupPath) }
     }
 
-    /// A copy of `file` in this directory, to be dropped with `dropBackups`. Blocks.
+    /// A durable copy of `file` in this directory, to be dropped with `dropBackups`. Blocks.
     public func copyBackup(_ file: String) throws(StorageError) -> String {
         try dropBackups()
         let path = filePath(backupPath, "restored.sqlite")
@@ -206,6 +206,7 @@ public final class DataDirectory {
                 try copy.write(piece, at: offset)
                 offset += UInt64(piece.count)
             }
+            try copy.synchronizeData()
         }
         return path
     }
@@ -226,6 +227,7 @@ public final class DataDirectory {
     public struct NextData: Sendable {
         public let logPath: String
         public let snapshotsPath: String
+        public let statePath: String
         fileprivate let generation: UInt32
     }
 
@@ -238,7 +240,8 @@ public final class DataDirectory {
         try dropUnusedData()
         return NextData(
             logPath: filePath(path, Self.dataName("log", generation + 1)),
-            snapshotsPath: filePath(path, Self.dataName("snapshots", generation + 1)), generation: generation + 1)
+            snapshotsPath: filePath(path, Self.dataName("snapshots", generation + 1)),
+            statePath: filePath(path, Self.dataName("state", generation + 1)), generation: generation + 1)
     }
 
     /// From now on the directory is that of `identity`, with the data in `next`, which has to be durable: after a crash

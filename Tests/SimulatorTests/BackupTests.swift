@@ -86,6 +86,52 @@ final class BackupTests: XCTestCase {
         }
     }
 
+    /// The ended runs that a backup holds, the machine's own and those that only the store knew, by workflow.
+    private func endedRuns(in file: [UInt8]) throws -> [String] {
+        let disk = FaultDisk(seed: 8)
+        disk.setContents("/opened/1.state", file)
+        let work = ManualWork()
+        let store = try StateStore(1, directory: "/opened", disk: disk, work: work)
+        var found: [StoredRun] = []
+        store.list(RunFilter(), limit: 100) { found = (try? $0.get()) ?? [] }
+        work.runUntilIdle()
+        store.close()
+        return found.map { "\($0.workflowID) \($0.status)" }.sorted()
+    }
+
+    /// From backup to backup, over two restores.
+    func test_runsThatTheMachineHasForgottenAreRestored() throws {
+        var node = TestMachine(disk: FaultDisk(seed: 5))
+        SampleWorkflows.register(in: &node.registry)
+        guard case .success = node.start() else { return XCTFail(node.outcomeText) }
+        for number in 0..<6 {
+            let start = StartWorkflowRequest(
+                workflowID: "run-\(number)", type: "ping_pong", input: Payload(data: Array(#"{"message":"ping"}"#.utf8))
+            )
+            let answer = node.ask { node throws(GRPCStatus) in
+                _ = try await node.startWorkflow(start)
+                return try await node.workflowResult(GetWorkflowResultRequest(workflowID: start.workflowID))
+            }
+            XCTAssertEqual(try XCTUnwrap(answer).get().status, .completed)
+        }
+        let expected = (0..<6).map { "run-\($0) completed" }
+        for round in 0..<3 {
+            XCTAssertEqual(
+                node.node?.observedMachine(of: .firstWorkflows)?.runCount, 2, "the machine has forgotten four")
+            let file = try fetch(node, try begin(node))
+            XCTAssertEqual(try endedRuns(in: file), expected, "round \(round)")
+            node.shutDown()
+            node.end()
+            let disk = FaultDisk(seed: UInt64(6 + round))
+            disk.setContents("/backup.sqlite", file)
+            _ = try XCTUnwrap(TestMachine(disk: disk).restore("/backup.sqlite")).get()
+            XCTAssertEqual(backups(disk), [])
+            node = TestMachine(disk: disk)
+            guard case .success = node.start() else { return XCTFail(node.outcomeText) }
+        }
+        node.end()
+    }
+
     func test_oneAtATimeAndNotForEver() throws {
         let node = try makeNode()
         let first = try begin(node)

@@ -30,6 +30,9 @@ final class TestMachine {
         work = HeldWork(loop, disk: machineDisk)
     }
 
+    /// The workflows that the node knows.
+    var registry = WorkflowRegistry()
+
     /// The disk below the state stores stalls: what is written there does not end.
     var stallsStateStores: Bool {
         get { work.holds }
@@ -59,6 +62,7 @@ final class TestMachine {
         limits.workflow.variableValueByteCountMax = 512
         limits.workflow.historyByteCountPerRunMax = 64 << 10
         limits.workflow.endedByteCountMax = 4 << 20
+        limits.workflow.endedCountMax = 2
         limits.workflow.stateByteCountMax = 8 << 20
         limits.log.snapshotByteCountMax = 16 << 20
         limits.node.storeEntryCount = 15
@@ -129,12 +133,12 @@ final class TestMachine {
         let configuration = NodeConfiguration(
             address: address, dataDirectory: "/data", bootstrap: peers.isEmpty, peers: peers, hostName: loop.host,
             limits: Self.limits)
-        let bound = LoopBound((test: self, seams: seams), to: loop)
+        let bound = LoopBound((test: self, seams: seams, registry: registry), to: loop)
         loop.start {
-            let (test, seams) = bound.value
+            let (test, seams, registry) = bound.value
             do throws(NodeError) {
                 let node = try await Node.start(
-                    configuration, seams: seams, registry: WorkflowRegistry(),
+                    configuration, seams: seams, registry: registry,
                     logger: Logger(label: "n1") { _ in
                         SwiftLogNoOpLogHandler()
                     })

@@ -55,6 +55,20 @@ public enum BackupFile {
         try database.run("PRAGMA journal_mode = DELETE")
     }
 
+    /// Makes the file of a state store out of a backup that `read` has checked, and moves it to `directory`, durably. It
+    /// holds the ended runs for ever, and nothing that the machine of another cluster knew: the first batch of the new
+    /// one brings that. Blocks.
+    public static func makeStore(
+        of path: String, group: GroupID, in directory: String, disk: any Disk
+    ) throws(StorageError) {
+        try leaveEndedRuns(in: path, disk)
+        try onDisk { () throws(DiskError) in
+            try disk.createDurableDirectory(directory)
+            try disk.rename(path, to: StateStore.path(of: group, in: directory))
+            try disk.synchronizeDirectory(directory)
+        }
+    }
+
     /// What a backup holds, checked to the last page. `path` is taken over: it may be written to. Blocks.
     public static func read(
         _ path: String, group: GroupID, disk: any Disk
@@ -84,6 +98,16 @@ public enum BackupFile {
                 clusterID: about.text(0), node: NodeID(about.number(1)), program: about.text(2),
                 createdMilliseconds: about.integer(3), directory: about.bytes(4))
         )
+    }
+
+    private static func leaveEndedRuns(in path: String, _ disk: any Disk) throws(StorageError) {
+        let database = try StateDatabase(path, disk: disk, cacheByteCount: cacheByteCount)
+        defer { database.close() }
+        try database.transaction { () throws(StorageError) in
+            try database.run("DROP VIEW IF EXISTS workflows; DROP VIEW IF EXISTS steps; DROP TABLE backup;")
+            try StateRows(database: database).removeHead()
+        }
+        try database.checkpoint()
     }
 
     private static func check(_ database: StateDatabase) throws(StorageError) {

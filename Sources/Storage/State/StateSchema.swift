@@ -119,6 +119,12 @@ struct StateRows {
             """)
     }
 
+    /// The store is as before its first batch, but for the ended runs that only a store knows.
+    func removeHead() throws(StorageError) {
+        try removeMachine()
+        try database.run("DELETE FROM head")
+    }
+
     private func write(_ batch: StateBatch, _ group: GroupID) throws(StorageError) {
         var configuration = ByteWriter()
         configuration.append(batch.head.metadata)

@@ -63,7 +63,7 @@ public final class StateStore {
             disk: disk, limits: limits)
     }
 
-    private static func path(of group: GroupID, in directory: String) -> String {
+    static func path(of group: GroupID, in directory: String) -> String {
         filePath(directory, "\(group)\(suffix)")
     }
 

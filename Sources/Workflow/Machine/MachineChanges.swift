@@ -9,7 +9,7 @@ public struct MachineChanges {
     /// Positions of records that are new or have changed, by run.
     public fileprivate(set) var records: [LogIndex: ChangedRecords] = [:]
     /// Ended runs that the machine does not remember any more.
-    public fileprivate(set) var forgotten: [LogIndex] = []
+    public fileprivate(set) var forgotten: [WorkflowRun] = []
     /// Variables that were put, swapped or deleted.
     fileprivate var variableKeys: Set<ExactText> = []
     /// Answers from this sequence on are new.
@@ -47,7 +47,7 @@ extension WorkflowMachine {
         changes?.records[run.id.index, default: MachineChanges.ChangedRecords(run: run)].positions.append(position)
     }
 
-    func noteForgotten(_ run: WorkflowRun) { changes?.forgotten.append(run.id.index) }
+    func noteForgotten(_ run: WorkflowRun) { changes?.forgotten.append(run) }
 
     func noteChange(ofVariable key: ExactText) { changes?.variableKeys.insert(key) }
 }

@@ -55,7 +55,10 @@ final class ServedFile {
     }
 
     private func readNow(_ offset: UInt64, _ completion: @escaping (Result<[UInt8], StorageError>?) -> Void) {
-        if isGone { return completion(nil) }
+        if isGone {
+            readerCount -= 1
+            return completion(nil)
+        }
         seams.work.perform { [path, pieceByteCountMax, disk = seams.disk] () -> Result<[UInt8], StorageError> in
             do throws(StorageError) {
                 return .success(

@@ -185,7 +185,9 @@ extension Node {
         stores[group.id]?.adopt(incoming.path, index: incoming.metadata.index) { [weak self] result in
             guard let self, phase != .stopped else { return }
             switch result {
-            case .success: discardSnapshots(of: group, upTo: incoming.metadata.index)
+            case .success:
+                metrics.images.installed += 1
+                discardSnapshots(of: group, upTo: incoming.metadata.index)
             case .failure(let error): stop(because: .storage(error))
             }
         }

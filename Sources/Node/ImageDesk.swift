@@ -1,6 +1,7 @@
 import Prelude
 import Raft
 import Storage
+import Telemetry
 import Wire
 
 /// What a snapshot message carries in the place of a state: where its receiver finds an image of the state store.
@@ -45,6 +46,7 @@ final class ImageDesk {
         var id: UInt64
         var metadata: SnapshotMetadata
         var file: ServedFile
+        var madeAt: Nanoseconds
 
         var snapshot: Snapshot {
             let reference = ImageReference(imageID: id, byteCount: file.byteCount, checksum: file.checksum)
@@ -107,7 +109,8 @@ final class ImageDesk {
         let file = ServedFile(
             path, byteCount: made.byteCount, checksum: made.checksum, seams: node.seams,
             pieceByteCountMax: limits.imagePieceByteCount, bytesPerSecondMax: limits.imageBytesPerSecondMax)
-        images[group.id, default: []].append(Image(id: id, metadata: made.head.metadata, file: file))
+        images[group.id, default: []].append(Image(id: id, metadata: made.head.metadata, file: file, madeAt: now))
+        node.metrics.images.made += 1
         node.log(
             .debug, "made an image of the state",
             ["group": "\(group.id)", "index": "\(made.head.metadata.index)", "bytes": "\(made.byteCount)"])
@@ -117,6 +120,7 @@ final class ImageDesk {
 
     private func noteFailure(_ error: StorageError, of group: RaftGroup) {
         if case .damaged = error { return node.stop(because: .storage(error)) }
+        node.metrics.images.failed += 1
         retryAt[group.id] = now + .milliseconds(limits.imageRetryMilliseconds)
         node.log(
             .warning, "cannot make an image of the state",
@@ -146,9 +150,10 @@ final class ImageDesk {
         }
         let receiver = Receiver(node: request.fromNodeID, group: request.groupID)
         if receivers[receiver] != nil { receivers[receiver] = now }
-        image.file.read(at: request.offset) { result in
+        image.file.read(at: request.offset) { [metrics = node.metrics] result in
             switch result {
             case .success(let piece)?:
+                metrics.images.sentBytes += UInt64(piece.count)
                 call.respond(ReadImageResponse(data: piece, checksum: StateFiles.checksumOf(piece)))
             case .failure(let error)?: call.fail(.internalError, "the image cannot be read: \(error)")
             case nil: call.fail(.notFound, "the image is gone")
@@ -172,6 +177,15 @@ final class ImageDesk {
             images[group.id]?.removeAll { $0.file.idleTime >= idleTimeMax }
             if images[group.id]?.isEmpty == true { images[group.id] = nil }
         }
+    }
+
+    func collect(into exposition: inout Exposition) {
+        let all = images.values.joined()
+        exposition.gauge("raftoral_images", "Images that wait here for other nodes to read them.", all.count)
+        let oldest = all.map(\.madeAt).min() ?? now
+        exposition.gauge(
+            "raftoral_image_age_seconds", "Age of the oldest of them; 0 without any.",
+            Double(now - min(now, oldest)) / 1_000_000_000)
     }
 
     func close() {

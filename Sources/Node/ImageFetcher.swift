@@ -148,6 +148,7 @@ final class ImageFetcher {
             guard let self, isCurrent(fetch, group) else { return }
             if case .failure(let error) = result { return fail(error, group) }
             fetch.offset += UInt64(piece.count)
+            node.metrics.images.fetchedBytes += UInt64(piece.count)
             fetch.lastProgress = now
             next(fetch, group)
         }
@@ -194,6 +195,7 @@ final class ImageFetcher {
         giveUp(group.id)
         switch error {
         case .noSpace, .damaged:
+            node.metrics.images.failed += 1
             node.log(
                 .warning, "cannot take the state from another node",
                 ["group": "\(group.id)", "error": "\(error)"])

@@ -17,6 +17,7 @@ final class NodeMetrics {
     var droppedPeerMessageCount: UInt64 = 0
     var unreachablePeerCount: UInt64 = 0
     var stateBatchCount: UInt64 = 0
+    var images = ImageCounts()
     /// By the raw value of the kind.
     private var receivedCounts = [UInt64](repeating: 0, count: MessageKind.allCases.count)
     private var sentCounts = [UInt64](repeating: 0, count: MessageKind.allCases.count)
@@ -83,6 +84,28 @@ final class NodeMetrics {
             "raftoral_peer_streams_broken_total", "Streams to other nodes that broke.", unreachablePeerCount)
         exposition.counter(
             "raftoral_state_batches_total", "Batches of changes written to the state stores.", stateBatchCount)
+        images.collect(into: &exposition)
+    }
+}
+
+/// Images of state stores, made for followers that are too far behind, and fetched as one of them.
+struct ImageCounts {
+    var made: UInt64 = 0
+    var sentBytes: UInt64 = 0
+    var fetchedBytes: UInt64 = 0
+    var installed: UInt64 = 0
+    var failed: UInt64 = 0
+
+    func collect(into exposition: inout Exposition) {
+        exposition.counter(
+            "raftoral_images_made_total", "Images of a state store that were made for other nodes.", made)
+        exposition.counter("raftoral_image_sent_bytes_total", "Bytes of images that other nodes have read.", sentBytes)
+        exposition.counter(
+            "raftoral_image_fetched_bytes_total", "Bytes of images that were fetched from other nodes.", fetchedBytes)
+        exposition.counter(
+            "raftoral_images_installed_total", "Images of other nodes that took the place of a state here.", installed)
+        exposition.counter(
+            "raftoral_images_failed_total", "Images that could not be made, or not be used when they had come.", failed)
     }
 }
 
@@ -101,6 +124,7 @@ extension Node {
         exposition.gauge("raftoral_peer_streams", "Streams of other nodes that are open here.", inboundStreams.count)
         exposition.gauge("raftoral_waiting_results", "Calls that wait for the end of a run.", resultWaiters.count)
         metrics.collect(into: &exposition)
+        images.collect(into: &exposition)
         for group in groups { collect(group, into: &exposition) }
         server.collect(into: &exposition)
         configuration.metrics.collect(into: &exposition)

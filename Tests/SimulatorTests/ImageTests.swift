@@ -26,6 +26,8 @@ final class ImageTests: XCTestCase {
                 machine.node?.observedGroups.allSatisfy { $0.configuration.voters.count == 3 } == true
             }
         }
+        // As long as there is one that they joined by, the log goes back to it.
+        waitUntil("nothing is left of their joining") { machines.allSatisfy { images($0).isEmpty } }
     }
 
     override func tearDown() { for machine in machines { machine.end() } }
@@ -70,12 +72,24 @@ final class ImageTests: XCTestCase {
         waitUntil("it has caught up") { isCaughtUp(late) }
         XCTAssertTrue(machines.contains { $0 !== late && !images($0).isEmpty }, "an image was made for it")
         waitUntil("what was fetched is the state store") { images(late).isEmpty }
+        checkCounts(late)
         late.end(losesPower: true)
         let again = restart(late.disk)
         XCTAssertEqual(again.start(untilItLeads: false)?.isSuccess, true, again.outcomeText)
         waitUntil("it is there after a loss of power") { isCaughtUp(again) }
         // Nobody needs the image on the other machines any more.
         waitUntil("the images are gone") { machines.allSatisfy { images($0).isEmpty } }
+    }
+
+    private func checkCounts(_ late: TestMachine) {
+        func counts(_ machine: TestMachine) -> ImageCounts { machine.node?.metrics.images ?? ImageCounts() }
+        waitUntil("the installation is counted") { counts(late).installed > 0 }
+        let others = machines.filter { $0 !== late }.map(counts)
+        func sum(_ count: KeyPath<ImageCounts, UInt64>) -> UInt64 { others.reduce(0) { $0 + $1[keyPath: count] } }
+        XCTAssertGreaterThan(sum(\.made), 0)
+        XCTAssertGreaterThan(counts(late).fetchedBytes, 0)
+        XCTAssertGreaterThanOrEqual(sum(\.sentBytes), counts(late).fetchedBytes)
+        XCTAssertEqual(sum(\.failed) + counts(late).failed, 0)
     }
 
     func test_aBrokenConnectionDoesNotEndIt() {

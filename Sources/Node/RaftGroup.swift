@@ -47,10 +47,10 @@ final class RaftGroup {
     private var turnByteCount: UInt64 = 0
     /// Of the newest batch for the state store, written or under way.
     private var storedIndex: LogIndex
-    /// The end of the log that this life began with.
-    private let recoveredEnd: LogIndex
     /// Data of the entries applied since.
     private var unstoredByteCount: UInt64 = 0
+    /// The end of the log that this life began with.
+    private let recoveredEnd: LogIndex
     /// What the core has been told to take, until the log says that it restarts after it.
     private(set) var incoming: IncomingState?
     /// Makes the snapshot that a follower is sent; nil as long as there is none.

@@ -147,13 +147,8 @@ public final class Node {
     }
 
     private func collectReadies(now: Nanoseconds) {
-        for group in groups {
-            group.beginTurn()
-            // With more to apply than one turn may, the rest comes with the next: `answerCallers` asks for it.
-            while group.core.hasReady, !group.hasAppliedItsShare {
-                carryOut(group.collectReady(now: now), of: group)
-            }
-        }
+        // What a group leaves for the next turn is asked for in `answerCallers`.
+        for group in groups { group.takeTurn(now: now) { carryOut($0, of: group) } }
     }
 
     private func carryOut(_ output: RaftGroup.Output, of group: RaftGroup) {

@@ -200,13 +200,14 @@ final class RaftGroup {
 
     // MARK: - Out
 
-    func beginTurn() {
+    /// The Readies of one turn. With more to apply than a turn may, the core has more of them for the next one.
+    func takeTurn(now: Nanoseconds, _ carryOut: (Output) throws -> Void) rethrows {
         turnEntryCount = 0
         turnByteCount = 0
+        while core.hasReady, !hasAppliedItsShare { try carryOut(collectReady(now: now)) }
     }
 
-    /// What is committed beyond this waits for the next turn.
-    var hasAppliedItsShare: Bool {
+    private var hasAppliedItsShare: Bool {
         turnEntryCount >= limits.node.appliedEntryCountPerTurnMax
             || turnByteCount >= limits.node.appliedByteCountPerTurnMax
     }

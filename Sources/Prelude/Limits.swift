@@ -25,7 +25,7 @@ public struct RaftLimits: Sendable {
     public var inflightMessageCountMax = 256
     public var inflightByteCountMax: UInt64 = 64 << 20
     /// Committed entries that are applied in one go.
-    public var committedByteCountPerReadyMax: UInt64 = 64 << 10
+    public var committedByteCountPerReadyMax: UInt64 = 256 << 10
     public var uncommittedByteCountMax: UInt64 = 64 << 20
 
     public init() {}
@@ -149,8 +149,8 @@ public struct NodeLimits: Sendable {
     /// Entries that one group applies in one turn of the loop, in bytes and in number: a turn ends with the piece
     /// (`committedByteCountPerReadyMax`) that reaches one of them. A long backlog, as after a restart, leaves the loop
     /// to heartbeats and answers in between.
-    public var appliedByteCountPerTurnMax: UInt64 = 128 << 10
-    public var appliedEntryCountPerTurnMax: UInt64 = 512
+    public var appliedByteCountPerTurnMax: UInt64 = 1 << 20
+    public var appliedEntryCountPerTurnMax: UInt64 = 2_048
     /// The state store is brought up to date after this many applied entries, or after this many bytes of them.
     public var storeEntryCount: UInt64 = 20_000
     public var storeByteCount: UInt64 = 16 << 20

@@ -11,6 +11,15 @@ final class BacklogTests: XCTestCase {
     private static let entryCount: UInt64 = 3_000
     private static let begin: LogIndex = 1
 
+    /// Small pieces, of which the entries make many.
+    private var limits: Limits {
+        var limits = Limits()
+        limits.raft.committedByteCountPerReadyMax = 4 << 10
+        limits.node.appliedByteCountPerTurnMax = 128 << 10
+        limits.node.appliedEntryCountPerTurnMax = 512
+        return limits
+    }
+
     private func makeGroup(_ limits: Limits, payloadByteCount: Int = 40) throws -> RaftGroup {
         let machine = WorkflowGroupMachine(group: 1, limits: limits.workflow)
         let metadata = SnapshotMetadata(index: Self.begin, term: 1, confState: ConfState(voters: [1, 2, 3]))
@@ -29,13 +38,11 @@ final class BacklogTests: XCTestCase {
             machine: machine, limits: limits, random: SeededRandom(seed: 1))
     }
 
-    /// As the node's turn does; how many entries it applied, and what it wants to be sent.
+    /// How many entries a turn applied, and what it wants to be sent.
     private func turn(_ group: RaftGroup) throws -> (appliedCount: UInt64, messages: [Message]) {
         let before = group.appliedIndex
         var messages: [Message] = []
-        group.beginTurn()
-        while group.core.hasReady, !group.hasAppliedItsShare {
-            let output = group.collectReady(now: 0)
+        try group.takeTurn(now: 0) { output in
             messages += output.messages
             for message in output.writes { messages += try group.written(message) }
         }
@@ -43,7 +50,6 @@ final class BacklogTests: XCTestCase {
     }
 
     func test_aTurnAppliesABoundedNumberOfEntries() throws {
-        let limits = Limits()
         let group = try makeGroup(limits)
         let bound = limits.node.appliedEntryCountPerTurnMax
         // The piece that reaches the bound is applied whole.
@@ -61,7 +67,7 @@ final class BacklogTests: XCTestCase {
     }
 
     func test_aTurnAppliesABoundedNumberOfBytes() throws {
-        var limits = Limits()
+        var limits = limits
         limits.raft.committedByteCountPerReadyMax = 1_000
         limits.node.appliedByteCountPerTurnMax = 2_000
         let group = try makeGroup(limits, payloadByteCount: 400)
@@ -77,7 +83,7 @@ final class BacklogTests: XCTestCase {
     }
 
     func test_heartbeatsAreAnsweredWhileABacklogIsApplied() throws {
-        let group = try makeGroup(Limits())
+        let group = try makeGroup(limits)
         var answerCount = 0
         while group.core.hasReady {
             group.step(
@@ -97,7 +103,7 @@ final class BacklogTests: XCTestCase {
     }
 
     func test_theStoreIsBroughtUpToDateMoreOftenWhileABacklogIsApplied() throws {
-        var limits = Limits()
+        var limits = limits
         limits.node.replayedStoreEntryCount = 700
         let group = try makeGroup(limits)
         var batches: [LogIndex] = []

@@ -159,6 +159,8 @@ public final class Node {
         for message in output.writes {
             writes.add(message, group: group.id, changesOnlyCommit: group.changesOnlyCommit(message))
         }
+        // When no disk knows that the new members count, the old ones may be gone, and nobody be elected.
+        if output.configurationChanged { writes.writeCommit(of: group.id) }
         answers.append(contentsOf: output.answers)
         if !output.effects.isEmpty { perform(output.effects, of: group) }
     }

@@ -55,14 +55,19 @@ final class WriteQueue {
         self.fullDiskRetry = fullDiskRetry
     }
 
-    /// `previous`: the hard state that is durable or already queued for the group.
+    /// `changesOnlyCommit`: term and vote are as in the hard state that is durable or already queued for the group.
     func add(_ message: Message, group: GroupID, changesOnlyCommit: Bool) {
         if changesOnlyCommit {
             lazyHardStates[group] = Item(group: group, message: message)
             return
         }
-        if let lazy = lazyHardStates.removeValue(forKey: group) { waiting.append(lazy) }
+        writeCommit(of: group)
         waiting.append(Item(group: group, message: message))
+    }
+
+    /// The group's commit index does not wait for another write.
+    func writeCommit(of group: GroupID) {
+        if let lazy = lazyHardStates.removeValue(forKey: group) { waiting.append(lazy) }
     }
 
     /// Begins no more writes.

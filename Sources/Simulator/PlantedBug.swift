@@ -54,7 +54,7 @@ public struct PlantedBug: Sendable {
     public static let all: [PlantedBug] = [
         // The core. One of its mistakes takes a course of events too rare for whole clusters: committing entries of older
         // terms by count. The core's own tests catch that.
-        bug("core keeps progress on leadership", from: 10, seeds: 100, [.depose: 8, .isolate: 1, .partial: 1]) {
+        bug("core keeps progress on leadership", from: 3, seeds: 100, [.depose: 8, .isolate: 1, .partial: 1]) {
             $0.coreBugs = .keepsProgressOnLeadership
             $0.nodeCount = 5
         },

@@ -74,9 +74,11 @@ extension RaftCore {
 
     mutating func rejectVote(_ message: Message) {
         noteVoteAnswer(message, .rejected)
+        // A node that begins with a snapshot has a log, and perhaps no term of its own yet.
+        let known = max(term, log.lastPosition.term)
         send(
             Message(
-                kind: message.kind.voteResponse, to: message.from, term: term, reject: true, context: commitNews))
+                kind: message.kind.voteResponse, to: message.from, term: known, reject: true, context: commitNews))
     }
 
     /// Index and term of what is committed here: requests for votes and rejections tell it.

@@ -77,6 +77,21 @@ final class HostileMessageTests: XCTestCase {
         }
     }
 
+    func testPreVoteIsRefusedBeforeTheFirstTerm() throws {
+        let storage = MemoryStorage()
+        let metadata = SnapshotMetadata(index: 2, term: 1, confState: ConfState(voters: [1, 2, 3]))
+        try storage.applySnapshot(Snapshot(metadata: metadata))
+        var configuration = RaftConfiguration(id: 1, random: SeededRandom(seed: 1))
+        configuration.applied = 2
+        let node = try RawNode(configuration, storage: storage)
+        XCTAssertEqual(node.term, 0)
+        try node.stepFromPeer(Message(kind: .preVote, to: 1, from: 2, term: 16))
+        let answer = try XCTUnwrap(node.ready().messages.first)
+        XCTAssertEqual(answer.kind, .preVoteResponse)
+        XCTAssertEqual(answer.term, 1)
+        XCTAssertTrue(answer.reject)
+    }
+
     private func refusal(_ cluster: SmallCluster, _ message: Message) -> RaftError? {
         do {
             try cluster[1].stepFromPeer(message)

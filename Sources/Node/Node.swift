@@ -33,6 +33,7 @@ public final class Node {
 
     private var inbox: [(group: GroupID, message: Message)] = []
     private var answers: [CallerAnswer] = []
+    private var isStartingWrites = false
     private let turns: NodeTurns
     private var tickTimer: (any ScheduledTimer)?
     private var nextSequence: UInt64 = 1
@@ -113,7 +114,9 @@ public final class Node {
         stepInbox()
         propose(now: now)
         collectReadies(now: now)
+        isStartingWrites = true
         writes.start()
+        isStartingWrites = false
         answerCallers()
         updateStores()
         resumeConditionWaiters(now: now)
@@ -327,7 +330,8 @@ public final class Node {
                 return stop(because: error)
             }
         }
-        requestTurn()
+        // In the middle of a turn, its rest sees to what follows.
+        if !isStartingWrites { requestTurn() }
     }
 
     // MARK: - Peers

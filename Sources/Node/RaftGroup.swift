@@ -305,12 +305,15 @@ final class RaftGroup {
 
     // MARK: - Durability
 
-    /// A commit index alone is found again after a crash and needs no write of its own.
+    /// A commit index alone is found again after a crash and needs no write of its own. Responses promise entries,
+    /// terms and votes, and never a commit index.
     func changesOnlyCommit(_ message: Message) -> Bool {
-        guard let hardState = message.hardStateToWrite else { return false }
-        let isSame = hardState.term == queuedVote.term && hardState.vote == queuedVote.vote
-        queuedVote = hardState
-        return isSame && message.entries.isEmpty && message.snapshot == nil && message.responses.isEmpty
+        var isSame = true
+        if let hardState = message.hardStateToWrite {
+            isSame = hardState.term == queuedVote.term && hardState.vote == queuedVote.vote
+            queuedVote = hardState
+        }
+        return isSame && message.entries.isEmpty && message.snapshot == nil
     }
 
     /// What the message asked to write is on disk: Raft may build on it, and the responses may leave.
@@ -509,6 +512,22 @@ extension Message {
     var hardStateToWrite: HardState? {
         let state = HardState(term: term, vote: vote, commit: commit)
         return state.isEmpty ? nil : state
+    }
+
+    /// Of a storage message without entries: its hard state, if it has one.
+    var withoutResponses: Message? {
+        guard hardStateToWrite != nil else { return nil }
+        var message = self
+        message.responses = []
+        return message
+    }
+
+    /// Of a storage message without entries: its responses, if it has any.
+    var withoutHardState: Message? {
+        guard !responses.isEmpty else { return nil }
+        var message = self
+        (message.term, message.vote, message.commit) = (0, .none, 0)
+        return message
     }
 }
 

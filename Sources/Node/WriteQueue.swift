@@ -29,7 +29,8 @@ final class WriteQueue {
     /// A batch found no room, and has not been written since.
     private(set) var isWaitingForSpace = false
     private var waiting: [Item] = []
-    /// Changes of the commit index alone need no write of their own: it is found again after a crash.
+    /// Changes of the commit index alone need no write of their own: it is found again after a crash. They wait for
+    /// the group's next write.
     private var lazyHardStates: [GroupID: Item] = [:]
 
     /// What was written, in order.
@@ -57,12 +58,12 @@ final class WriteQueue {
 
     /// `changesOnlyCommit`: term and vote are as in the hard state that is durable or already queued for the group.
     func add(_ message: Message, group: GroupID, changesOnlyCommit: Bool) {
-        if changesOnlyCommit {
-            lazyHardStates[group] = Item(group: group, message: message)
-            return
+        guard changesOnlyCommit else {
+            writeCommit(of: group)
+            return waiting.append(Item(group: group, message: message))
         }
-        writeCommit(of: group)
-        waiting.append(Item(group: group, message: message))
+        if let lazy = message.withoutResponses { lazyHardStates[group] = Item(group: group, message: lazy) }
+        if let responses = message.withoutHardState { waiting.append(Item(group: group, message: responses)) }
     }
 
     /// The group's commit index does not wait for another write.
@@ -76,10 +77,12 @@ final class WriteQueue {
         retry?.cancel()
     }
 
+    /// What writes nothing has ended when this returns.
     func start() {
-        guard state == .idle, !waiting.isEmpty else { return }
-        state = .writing
-        write(takeBatch())
+        while state == .idle, !waiting.isEmpty {
+            state = .writing
+            write(takeBatch())
+        }
     }
 
     /// As much as fits.

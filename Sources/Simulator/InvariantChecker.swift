@@ -161,6 +161,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
                 }
             }
         }
+        if let before = replica.progress { checkCommitted(before, now, node, replica) }
         replica.progress = now
         replica.configuration = configuration
         if now.role == .leader { observeLeader(node, group) }
@@ -176,6 +177,18 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
         if now.term < before.term {
             fail("the term never moves back", "\(replica.text): from \(before.term) to \(now.term)")
         }
+    }
+
+    /// A leader counts only for entries of its own term; what is before them is committed with them (section 5.4.2 of
+    /// the Raft paper).
+    private func checkCommitted(_ before: Progress, _ now: Progress, _ node: Node, _ replica: ReplicaState) {
+        guard now.commit > before.commit, now.role == .leader, before.role == .leader, now.term == before.term,
+            let term = node.observedTerm(of: now.commit, in: replica.group), term != now.term
+        else { return }
+        fail(
+            "leaders commit by entries of their own term",
+            "\(replica.text), leader of term \(now.term): commit moved from \(before.commit) to \(now.commit), an entry of "
+                + "term \(term)")
     }
 
     private func noteCommit(_ group: GroupID, after: LogIndex, upTo: LogIndex, by configuration: ConfState) {

@@ -32,6 +32,11 @@ extension ClusterCommand {
             let new = try await recovery.carryOut(
                 address: address, disk: disk, work: loop.work, randomSeed: SystemRandomNumberGenerator.seed())
             Console.out("✓ \(dataDirectory) is node \(new.nodeID) of the new cluster \(new.clusterID)")
+            if let damage = recovery.runsLeftBehind {
+                Console.out("! Runs that ended long ago are left behind: \(damage)")
+                Console.out(
+                    "  They are in the copy of the directory that you have made; all others are in the new cluster.")
+            }
             Console.out("  Start it: raftoral --address \(address) --data-dir \(dataDirectory)")
             Console.out("  Then let others join: raftoral --address … --peers \(address), with empty data directories")
             return nil

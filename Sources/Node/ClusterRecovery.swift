@@ -33,6 +33,8 @@ public final class ClusterRecovery {
     }
 
     public let report: Report
+    /// Why `carryOut` has left runs behind that ended so long ago that only the state store had them: a damaged store.
+    public private(set) var runsLeftBehind: StorageError?
     private let dataDirectory: DataDirectory
     private let identity: NodeIdentity
     private let recovered: [AppliedLog]
@@ -95,8 +97,28 @@ public final class ClusterRecovery {
             })
         let next = try onStorage { () throws(StorageError) in try dataDirectory.prepareNextData() }
         try await cluster.write(to: next, disk: disk, work: work, limits: limits.log)
+        for group in recovered { try carryForgottenRuns(of: group, to: next, disk: disk) }
         try onStorage { () throws(StorageError) in try dataDirectory.use(next, as: new) }
         return new
+    }
+
+    /// They are in no machine, and so in none of the snapshots that the new cluster goes on from.
+    private func carryForgottenRuns(
+        of group: AppliedLog, to next: DataDirectory.NextData, disk: any Disk
+    ) throws(NodeError) {
+        guard let machine = group.machine as? WorkflowGroupMachine else { return }
+        let metadata = SnapshotMetadata(index: group.last.index, term: group.last.term, confState: group.configuration)
+        var batch = StateBatch(head: StateHead(metadata: metadata, digest: group.digest))
+        machine.fill(&batch)
+        do throws(StorageError) {
+            try StateStore.carryForgottenRuns(
+                of: group.group, from: dataDirectory.statePath, to: next.statePath, batch, disk: disk,
+                limits: limits.state)
+        } catch {
+            // What runs and what is remembered is worth more than what ended long ago.
+            guard case .damaged = error else { throw .storage(error) }
+            runsLeftBehind = error
+        }
     }
 
     // MARK: - What the node has

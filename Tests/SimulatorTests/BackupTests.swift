@@ -104,16 +104,7 @@ final class BackupTests: XCTestCase {
         var node = TestMachine(disk: FaultDisk(seed: 5))
         SampleWorkflows.register(in: &node.registry)
         guard case .success = node.start() else { return XCTFail(node.outcomeText) }
-        for number in 0..<6 {
-            let start = StartWorkflowRequest(
-                workflowID: "run-\(number)", type: "ping_pong", input: Payload(data: Array(#"{"message":"ping"}"#.utf8))
-            )
-            let answer = node.ask { node throws(GRPCStatus) in
-                _ = try await node.startWorkflow(start)
-                return try await node.workflowResult(GetWorkflowResultRequest(workflowID: start.workflowID))
-            }
-            XCTAssertEqual(try XCTUnwrap(answer).get().status, .completed)
-        }
+        for number in 0..<6 { try node.completePingPong("run-\(number)") }
         let expected = (0..<6).map { "run-\($0) completed" }
         for round in 0..<3 {
             XCTAssertEqual(

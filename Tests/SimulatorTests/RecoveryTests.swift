@@ -1,6 +1,7 @@
 import Prelude
 import Storage
 import StorageTesting
+import Workflow
 import XCTest
 
 @_spi(Simulation) @testable import Node
@@ -62,6 +63,53 @@ final class RecoveryTests: XCTestCase {
         XCTAssertNotEqual(third.clusterID, new.clusterID)
         XCTAssertEqual(third.nodeID, NodeID(new.nodeID.rawValue + 1))
         checkServes(disk)
+    }
+
+    /// From one recovery to the next, also those that were forgotten after the store's newest batch.
+    func test_runsThatTheMachineHasForgottenComeAlong() throws {
+        let disk = FaultDisk(seed: 5)
+        var expected: [String] = []
+        for round in 0..<3 {
+            let node = TestMachine(disk: disk)
+            SampleWorkflows.register(in: &node.registry)
+            guard case .success = node.start() else { return XCTFail(node.outcomeText) }
+            for number in 0..<6 {
+                let id = "run-\(round)-\(number)"
+                try node.completePingPong(id)
+                expected.append(id)
+            }
+            let machine = try XCTUnwrap(node.node?.observedMachine(of: .firstWorkflows))
+            XCTAssertEqual(machine.runCount, 2, "the machine has forgotten all others")
+            node.end()
+            _ = try XCTUnwrap(TestMachine(disk: disk).recover(seed: UInt64(round))).get()
+        }
+        let work = ManualWork()
+        let store = try StateStore(1, directory: "/data/state.3", disk: disk, work: work)
+        var found: [StoredRun] = []
+        store.list(RunFilter(), limit: 100) { found = (try? $0.get()) ?? [] }
+        work.runUntilIdle()
+        store.close()
+        // The machine remembers the two newest ones, in its snapshot.
+        XCTAssertEqual(found.map(\.workflowID).sorted(), Array(expected.dropLast(2)))
+        XCTAssertTrue(found.allSatisfy { !$0.isRemembered })
+    }
+
+    func test_aDamagedStoreDoesNotKeepTheRestBack() throws {
+        let (disk, _) = try makeSurvivor()
+        // Some pages are in no table that a start reads.
+        let file = "/data/state/1.state"
+        let size = try XCTUnwrap(disk.contents(file)).count
+        var passedOver = 0
+        for page in stride(from: 4096, to: size, by: 4096) {
+            let damaged = disk.copy()
+            damaged.flip(file, at: UInt64(page + 100), mask: 1)
+            guard let looked = try? ClusterRecovery(dataDirectory: "/data", disk: damaged.copy()) else { continue }
+            looked.close()
+            _ = try XCTUnwrap(TestMachine(disk: damaged).recover()).get()
+            passedOver += 1
+            checkServes(damaged, "page at \(page)")
+        }
+        XCTAssertGreaterThan(passedOver, 0)
     }
 
     /// However the machine stops on the way, the directory is that of the old node, with everything, or the new one's.

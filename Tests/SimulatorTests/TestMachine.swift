@@ -4,6 +4,7 @@ import Storage
 import StorageTesting
 import Wire
 import Workflow
+import XCTest
 
 @_spi(Simulation) @testable import Node
 @testable import Simulator
@@ -82,6 +83,17 @@ final class TestMachine {
             randomSeed: loop.host.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })
         seams.work = work
         return seams
+    }
+
+    /// Runs a workflow to its end.
+    func completePingPong(_ id: String) throws {
+        let start = StartWorkflowRequest(
+            workflowID: id, type: "ping_pong", input: Payload(data: Array(#"{"message":"ping"}"#.utf8)))
+        let answer = ask { node throws(GRPCStatus) in
+            _ = try await node.startWorkflow(start)
+            return try await node.workflowResult(GetWorkflowResultRequest(workflowID: id))
+        }
+        XCTAssertEqual(try XCTUnwrap(answer).get().status, .completed)
     }
 
     /// Makes a new cluster out of what the stopped machine has.

@@ -16,12 +16,7 @@ public final class StateImage: @unchecked Sendable {
     /// The state that the image holds; nil as long as it is not whole and durable. Blocks.
     func advance(_ rows: StateRows, group: GroupID, pageCount: Int) throws(StorageError) -> StateHead? {
         do throws(StorageError) {
-            if copy == nil { copy = try begin(rows) }
-            let isWhole = try copy?.step(pageCount: Int32(clamping: max(1, pageCount)))
-            // Piece by piece: all at once would hold up whoever else synchronizes something on this disk.
-            try synchronize()
-            guard isWhole == true else { return nil }
-            copy = nil
+            guard try copy(rows, pageCount: pageCount) else { return nil }
             guard let head = try rows.head(group: group)?.head else {
                 throw .damaged(file: rows.database.path, offset: 0, reason: "it holds no state")
             }
@@ -30,6 +25,16 @@ public final class StateImage: @unchecked Sendable {
             end()
             throw error
         }
+    }
+
+    /// True once it is whole and durable. Blocks.
+    func copy(_ rows: StateRows, pageCount: Int) throws(StorageError) -> Bool {
+        if copy == nil { copy = try begin(rows) }
+        let isWhole = try copy?.step(pageCount: Int32(clamping: max(1, pageCount)))
+        // Piece by piece: all at once would hold up whoever else synchronizes something on this disk.
+        try synchronize()
+        if isWhole == true { copy = nil }
+        return isWhole == true
     }
 
     private func begin(_ rows: StateRows) throws(StorageError) -> DatabaseCopy {

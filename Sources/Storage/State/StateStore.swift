@@ -73,13 +73,7 @@ public final class StateStore {
     public static func read(
         _ group: GroupID, directory: String, disk: any Disk, limits: StateLimits = StateLimits()
     ) throws(StorageError) -> StoredState? {
-        let names: [String]
-        do throws(DiskError) {
-            names = try disk.list(directory)
-        } catch {
-            if error.kind == .notFound { return nil }
-            throw StorageError(error)
-        }
+        let names = try names(in: directory, disk)
         var newest: StoredState?
         if names.contains("\(group)\(suffix)") {
             newest = try read(group, path(of: group, in: directory), disk, limits)
@@ -87,6 +81,59 @@ public final class StateStore {
         for image in names.compactMap(IncomingImage.init(name:)) where image.group == group {
             guard image.index > newest?.head.metadata.index ?? 0 else { continue }
             newest = try read(group, filePath(directory, image.name), disk, limits)
+        }
+        return newest
+    }
+
+    /// Makes a durable store in `next` out of the one in `directory`: `batch`, the newest changes, is written to it, and then
+    /// only the runs stay in it that no machine remembers. The store of a new cluster begins with that. The one in
+    /// `directory` stays as it is; without one nothing is made, nor is anything left after an error. Blocks.
+    public static func carryForgottenRuns(
+        of group: GroupID, from directory: String, to next: String, _ batch: StateBatch, disk: any Disk,
+        limits: StateLimits = StateLimits()
+    ) throws(StorageError) {
+        guard let source = try openNewestAsItIs(group, directory, disk, limits) else { return }
+        defer { source.database.close() }
+        try onDisk { () throws(DiskError) in try disk.createDurableDirectory(next) }
+        let path = path(of: group, in: next)
+        do throws(StorageError) {
+            let copy = StateImage(path, disk: disk)
+            while try !copy.copy(source, pageCount: .max) {}
+            let rows = try open(path, disk, limits)
+            defer { rows.database.close() }
+            try rows.apply(batch, group: group)
+            try rows.database.transaction { () throws(StorageError) in try rows.removeHead() }
+            try rows.database.checkpoint()
+            try onDisk { () throws(DiskError) in try disk.synchronizeDirectory(next) }
+        } catch {
+            try StateFiles.remove(path, disk)
+            throw error
+        }
+    }
+
+    private static func names(in directory: String, _ disk: any Disk) throws(StorageError) -> [String] {
+        do throws(DiskError) { return try disk.list(directory) } catch {
+            if error.kind == .notFound { return [] }
+            throw StorageError(error)
+        }
+    }
+
+    /// The store, or the image that would take its place.
+    private static func openNewestAsItIs(
+        _ group: GroupID, _ directory: String, _ disk: any Disk, _ limits: StateLimits
+    ) throws(StorageError) -> StateRows? {
+        var newest: StateRows?
+        var index: LogIndex = 0
+        let names = try names(in: directory, disk)
+        if names.contains("\(group)\(suffix)") {
+            let rows = try open(path(of: group, in: directory), disk, limits)
+            newest = rows
+            index = try rows.head(group: group)?.head.metadata.index ?? 0
+        }
+        for image in names.compactMap(IncomingImage.init(name:)) where image.group == group && image.index > index {
+            newest?.database.close()
+            newest = try open(filePath(directory, image.name), disk, limits)
+            index = image.index
         }
         return newest
     }

@@ -23,7 +23,9 @@ public struct RaftLimits: Sendable {
     public var electionTicks = 12
     public var messageByteCountMax: UInt64 = 1 << 20
     public var inflightMessageCountMax = 256
-    public var inflightByteCountMax: UInt64 = 64 << 20
+    /// Data of the entries on their way to one follower. All groups' together fit into the queue of its connection, twice:
+    /// what the queue drops is read from the log and encoded for nothing.
+    public var inflightByteCountMax: UInt64 = 8 << 20
     /// Committed entries that are applied in one go.
     public var committedByteCountPerReadyMax: UInt64 = 256 << 10
     public var uncommittedByteCountMax: UInt64 = 64 << 20
@@ -411,6 +413,9 @@ extension Limits {
         try check(
             node.unseenMemberMilliseconds > node.proposalTimeoutMilliseconds,
             "node.unseenMemberMilliseconds > node.proposalTimeoutMilliseconds")
+        try check(
+            raft.inflightByteCountMax <= UInt64(node.peerQueueByteCountMax) / 4,
+            "raft.inflightByteCountMax ≤ node.peerQueueByteCountMax / 4")
         try check(
             node.peerQueueByteCountMax + wire.messageByteCountMax <= wire.streamOutputByteCountMax,
             "node.peerQueueByteCountMax + wire.messageByteCountMax ≤ wire.streamOutputByteCountMax")

@@ -101,6 +101,8 @@ extension WorkflowMachine {
         revision = content.revision
         try require(revision < UInt64.max, "a revision that cannot rise")
         var last: LogIndex = 0
+        runs.reserveCapacity(content.runs.count)
+        newest.reserveCapacity(content.runs.count)
         for run in content.runs {
             try require(run.id.group == group && run.id.index > last, "run \(run.id) is out of order")
             last = run.id.index
@@ -146,17 +148,20 @@ extension WorkflowMachine {
 
     /// Puts what follows from the runs in order, once all have been inserted.
     func finishRuns() {
-        var over: [WorkflowRun] = []
-        for run in runs.values {
+        // In the order in which they began, which is nearly that in which they ended, and numbers instead of runs: there may
+        // be hundreds of thousands.
+        var over: [(end: LogIndex, index: LogIndex)] = []
+        over.reserveCapacity(ended.count)
+        for run in allRuns() {
             if run.status == .running {
                 for record in run.records where record.isPending { timers.insert(PendingTimer(record, of: run)) }
             } else {
-                over.append(run)
+                over.append((run.endedIndex, run.id.index))
             }
         }
-        over.sort { ($0.endedIndex, $0.id.index) < ($1.endedIndex, $1.id.index) }
+        over.sort { $0 < $1 }
         ended.removeAll(keepingCapacity: true)
-        for run in over { ended.append(run.id.index) }
+        for run in over { ended.append(run.index) }
     }
 }
 

@@ -17,7 +17,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION) $(if $(filter release,$(CONFIGURAT
 SIMULATOR = swift run -c $(CONFIGURATION) --scratch-path .build/simulator $(UNCHECKED) --quiet raftoral-sim
 
 .PHONY: fuzz
-.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash kills storm versions simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster check format proto
+.PHONY: help deps build test test-raft-conformance test-asan test-tsan crash kills storm versions simulate simulate-speed bench-raft deps-bench bench-wire bench-cluster bench-durability check format proto
 .PHONY: cluster cluster-stop failover dist certs clean
 
 help: ## this list
@@ -85,6 +85,9 @@ bench-wire: deps ## unary echo beside nghttpd, grpc C++ and grpc-swift-2 (those 
 
 bench-cluster: build ## replicated writes, reads, failover and cold start beside etcd (when it is there)
 	@$$(scripts/venv.sh) Benchmarks/cluster.py
+
+bench-durability: build ## a start with a million ended runs, and a follower that is 1 GiB behind (minutes, 6 GiB of disk)
+	@$$(scripts/venv.sh) Benchmarks/durability.py
 
 check: deps ## import directions, formatting, forbidden calls, generated code
 	@scripts/check-imports.sh

@@ -251,7 +251,7 @@ def failovers(cluster, signal_number):
             process.wait()
             cluster.launch(leader, fresh=False)
         time.sleep(3)
-    return f"{statistics.median(times):.2f} ({min(times):.2f}–{max(times):.2f})"
+    return f"{statistics.median(times):.2f} ({min(times):.2f}–{max(times):.2f})" if times else "not measured"
 
 
 def main():
@@ -345,4 +345,5 @@ def report(clusters, follower, stale):
     table(["work", "cluster", "requests/s", "p50 µs", "p99 µs", "CPU s", "ours ÷ it", "its CPU ÷ ours"], rows)
 
 
-main()
+if __name__ == "__main__":
+    main()

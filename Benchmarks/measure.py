@@ -18,10 +18,17 @@ def frame(message):
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
+def varint(value):
+    encoded = b""
+    while value >= 0x80:
+        encoded += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return encoded + bytes([value])
+
+
 def field(number, data):
-    """A length-delimited protobuf field of up to 16383 bytes."""
-    size = bytes([len(data)]) if len(data) < 128 else bytes([len(data) & 127 | 128, len(data) >> 7])
-    return bytes([number << 3 | 2]) + size + data
+    """A length-delimited field of a protobuf message."""
+    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def body(data):

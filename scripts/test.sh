@@ -53,7 +53,7 @@ first_seed() {
     echo $((16#${content:0:10}))
 }
 
-simulator() { "$bin/raftoral-sim" --seed "${SIMULATOR_SEED:-$(first_seed)}" --count "${SIMULATOR_SEEDS:-24}"; }
+simulator() { "$bin/raftoral-sim" --seed "${SIMULATOR_SEED:-$(first_seed)}" --count "${SIMULATOR_SEEDS:-36}"; }
 
 # The same inputs for the same sources, like the seeds; `make fuzz` is the hunt.
 fuzz() {

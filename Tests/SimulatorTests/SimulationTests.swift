@@ -45,6 +45,9 @@ final class SimulationTests: XCTestCase {
         XCTAssertNil(run(940_599) { $0.faultSeconds = 60 }.violation)
         // Two leaders told each other that no majority had room, each because of the other.
         XCTAssertNil(run(970_733) { $0.faultSeconds = 60 }.violation)
+        // No disk knew that a change of the members was committed, and the old ones were gone.
+        XCTAssertNil(run(1_200_088) { $0.faultSeconds = 60 }.violation)
+        XCTAssertNil(run(1_200_091) { $0.faultSeconds = 60 }.violation)
     }
 
     /// An entry behind one that added a fourth voter was committed by a leader that still counted three: rightly, but the

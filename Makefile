@@ -86,7 +86,7 @@ bench-wire: deps ## unary echo beside nghttpd, grpc C++ and grpc-swift-2 (those 
 bench-cluster: build ## replicated writes, reads, failover and cold start beside etcd (when it is there)
 	@$$(scripts/venv.sh) Benchmarks/cluster.py
 
-bench-durability: build ## a start with a million ended runs, and a follower that is 1 GiB behind (minutes, 6 GiB of disk)
+bench-durability: build ## a start with a million ended runs, and a follower that is 1 GiB behind (minutes, some GiB of disk)
 	@$$(scripts/venv.sh) Benchmarks/durability.py
 
 check: deps ## import directions, formatting, forbidden calls, generated code

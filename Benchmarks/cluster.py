@@ -222,6 +222,10 @@ def cold_starts(kind, directory):
     return results
 
 
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
 def failovers(cluster, signal_number):
     """From the signal to the leader to the end of the first write that began after it, asked of another node; a write
     is begun every 10 ms (seconds)."""
@@ -251,7 +255,7 @@ def failovers(cluster, signal_number):
             process.wait()
             cluster.launch(leader, fresh=False)
         time.sleep(3)
-    return f"{statistics.median(times):.2f} ({min(times):.2f}–{max(times):.2f})" if times else "not measured"
+    return spread(times) if times else "not measured"
 
 
 def main():

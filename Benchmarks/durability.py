@@ -5,7 +5,6 @@ RAFTORAL_BENCH_BEHIND_MIB make it smaller."""
 import asyncio
 import json
 import os
-import re
 import signal
 import sqlite3
 import statistics
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 
 import cluster as peers
@@ -131,16 +129,12 @@ def restarts(directory):
         server.end()
     return [
         [f"{ENDED:,} ended and {RUNNING:,} running runs: kill -9, exec to the first durable write (s), of 3", "< 3",
-         spread(writes)],
-        ["… to /readyz (s)", "< 3", spread(readies)],
-        ["… until all running ones are resumed, and a second of quiet (s)", "", spread(resumed)],
+         peers.spread(writes)],
+        ["… to /readyz (s)", "< 3", peers.spread(readies)],
+        ["… until all running ones are resumed, and a second of quiet (s)", "", peers.spread(resumed)],
         ["resident MiB: after the load, after the starts", "", " / ".join(f"{value:.0f}" for value in memory)],
         ["data directory (MiB)", "", f"{size / 2**20:.0f}"],
     ]
-
-
-def spread(values):
-    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
 # MARK: A follower that is far behind

@@ -90,13 +90,7 @@ final class BackupTests: XCTestCase {
     private func endedRuns(in file: [UInt8]) throws -> [String] {
         let disk = FaultDisk(seed: 8)
         disk.setContents("/opened/1.state", file)
-        let work = ManualWork()
-        let store = try StateStore(1, directory: "/opened", disk: disk, work: work)
-        var found: [StoredRun] = []
-        store.list(RunFilter(), limit: 100) { found = (try? $0.get()) ?? [] }
-        work.runUntilIdle()
-        store.close()
-        return found.map { "\($0.workflowID) \($0.status)" }.sorted()
+        return try storedRuns(in: "/opened", on: disk).map { "\($0.workflowID) \($0.status)" }.sorted()
     }
 
     /// From backup to backup, over two restores.

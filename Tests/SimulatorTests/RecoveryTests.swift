@@ -83,12 +83,7 @@ final class RecoveryTests: XCTestCase {
             node.end()
             _ = try XCTUnwrap(TestMachine(disk: disk).recover(seed: UInt64(round))).get()
         }
-        let work = ManualWork()
-        let store = try StateStore(1, directory: "/data/state.3", disk: disk, work: work)
-        var found: [StoredRun] = []
-        store.list(RunFilter(), limit: 100) { found = (try? $0.get()) ?? [] }
-        work.runUntilIdle()
-        store.close()
+        let found = try storedRuns(in: "/data/state.3", on: disk)
         // The machine remembers the two newest ones, in its snapshot.
         XCTAssertEqual(found.map(\.workflowID).sorted(), Array(expected.dropLast(2)))
         XCTAssertTrue(found.allSatisfy { !$0.isRemembered })

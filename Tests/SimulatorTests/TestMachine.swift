@@ -279,3 +279,14 @@ private final class HeldWork: Work {
         }
     }
 }
+
+/// The runs in the state store of group 1, up to 100.
+func storedRuns(in directory: String, on disk: FaultDisk) throws -> [StoredRun] {
+    let work = ManualWork()
+    let store = try StateStore(1, directory: directory, disk: disk, work: work)
+    var found: Result<[StoredRun], StorageError>?
+    store.list(RunFilter(), limit: 100) { found = $0 }
+    work.runUntilIdle()
+    store.close()
+    return try XCTUnwrap(found).get()
+}

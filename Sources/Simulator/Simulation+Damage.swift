@@ -7,7 +7,7 @@ import Wire
 struct Damage {
     let member: SimulatedMember
     let id: NodeID
-    let path: String
+    private(set) var path: String
     /// The block of the file that has the flipped byte, as it was left.
     let block: [UInt8]
     let blockOffset: Int
@@ -29,6 +29,13 @@ struct Damage {
 
     private static func block(of path: String, at offset: Int, on member: SimulatedMember) -> [UInt8] {
         Array(member.disk.contents(path)?.dropFirst(offset).prefix(blockByteCount) ?? [])
+    }
+
+    /// The file may have another name by now: an image of a state that has become the store.
+    mutating func follow() {
+        guard member.disk.contents(path) == nil, !block.isEmpty else { return }
+        let moved = member.disk.paths.first { Self.block(of: $0, at: blockOffset, on: member) == block }
+        if let moved { path = moved }
     }
 
     /// A start reads only what it needs of a state store: it may have passed the byte over. Everything else is read in
@@ -92,6 +99,7 @@ extension Simulation {
 
     /// True when the error tells of the byte that has flipped: the machine is lost.
     func isExpected(_ error: StorageError, of member: SimulatedMember) -> Bool {
+        damage?.follow()
         guard let damage, damage.member === member else { return false }
         switch error {
         case .damaged(let file, _, _), .newerVersion(let file, _, _): return file == damage.path
@@ -130,6 +138,7 @@ extension Simulation {
 
     /// The flipped byte is of no consequence: nothing reads it any more.
     func startedUnharmed(_ member: SimulatedMember) {
+        damage?.follow()
         guard let damage, damage.member === member, case .hidden = damage.phase else { return }
         if damage.isUnread {
             self.damage?.phase = .latent

@@ -56,6 +56,12 @@ final class SimulationTests: XCTestCase {
         XCTAssertNil(run(700_153) { $0.faultSeconds = 60 }.violation)
     }
 
+    /// A byte of an image flipped after the image had been checked, and before it became the store: the node named the store,
+    /// and the check knew of the image only.
+    func testSeedThatFoundDamageUnderAnotherName() {
+        XCTAssertNil(run(2_100_018) { $0.faultSeconds = 60 }.violation)
+    }
+
     /// Bytes flip on disks: nodes refuse to start from them and are replaced or repaired, or are unharmed.
     func testFlippedBytes() {
         var flipped = 0

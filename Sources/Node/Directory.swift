@@ -23,10 +23,10 @@ final class DirectoryMachine: ReplicatedMachine {
     static let heardIDDistanceMax: UInt64 = 1024
 
     private(set) var state: DirectoryState {
-        didSet { addresses.removeAll(keepingCapacity: true) }
+        didSet { addresses = FlatMap() }
     }
     /// Addresses of members as they were asked for, read from their texts: every message to a peer asks.
-    private var addresses: [NodeID: HostPort] = [:]
+    private var addresses = FlatMap<NodeID, HostPort>()
     var plantedBugs: NodePlantedBugs = []
 
     init() { state = DirectoryState() }
@@ -108,6 +108,8 @@ final class DirectoryMachine: ReplicatedMachine {
         let known = state.members.map(\.protocolLevel).filter { $0 > 0 }.min() ?? 0
         state.protocolLevel = max(state.protocolLevel, known)
     }
+
+    func isMember(_ node: NodeID) -> Bool { state.members.contains { $0.nodeID == node } }
 
     func member(_ node: NodeID) -> DirectoryMember? { state.members.first { $0.nodeID == node } }
 

@@ -82,21 +82,21 @@ public final class Discovery {
 
     private func ask(_ peer: HostPort, completion: @escaping (Result<DiscoveredPeer, GRPCStatus>) -> Void) {
         let client = client(peer)
+        let start = seams.clock.now
         client.call(
             RaftServicePath.discover, DiscoveryRequest(), DiscoveryResponse.self, timeout: Self.attemptTimeout
-        ) { result in
+        ) { [clock = seams.clock] result in
             client.close()
-            completion(
-                result.map { DiscoveredPeer($0, askedAt: peer) })
+            completion(result.map { DiscoveredPeer($0, askedAt: peer, latency: clock.now - start) })
         }
     }
 }
 
 extension DiscoveredPeer {
-    package init(_ answer: DiscoveryResponse, askedAt address: HostPort) {
+    package init(_ answer: DiscoveryResponse, askedAt address: HostPort, latency: Nanoseconds = 0) {
         self.init(
             address: address, nodeID: answer.nodeID, role: answer.role,
             highestKnownNodeID: answer.highestKnownNodeID, clusterID: answer.clusterID,
-            leaderAddress: HostPort(answer.leaderAddress))
+            leaderAddress: HostPort(answer.leaderAddress), latency: latency)
     }
 }

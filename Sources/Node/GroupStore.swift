@@ -205,7 +205,7 @@ extension Node {
     func closeStores(completion: @escaping () -> Void) {
         var openCount = stores.count
         if openCount == 0 { return completion() }
-        for (_, store) in stores.sorted(by: { $0.key < $1.key }) {
+        for (_, store) in stores {
             store.close {
                 openCount -= 1
                 if openCount == 0 { completion() }

@@ -62,7 +62,7 @@ final class ImageDesk {
 
     private unowned let node: Node
     /// Oldest first.
-    private var images: [GroupID: [Image]] = [:]
+    private var images = FlatMap<GroupID, [Image]>()
     private var making: Set<GroupID> = []
     private var retryAt: [GroupID: Nanoseconds] = [:]
     /// When each was told, or fetched something, for the last time.
@@ -191,6 +191,6 @@ final class ImageDesk {
     func close() {
         isClosed = true
         for image in images.values.joined() { image.file.remove() }
-        images = [:]
+        images = FlatMap()
     }
 }

@@ -33,9 +33,9 @@ final class ImageFetcher {
     }
 
     private unowned let node: Node
-    private var fetches: [GroupID: Fetch] = [:]
+    private var fetches = FlatMap<GroupID, Fetch>()
     /// Whole, and not yet taken by the core.
-    private var arrived: [GroupID: IncomingState] = [:]
+    private var arrived = FlatMap<GroupID, IncomingState>()
     /// Another one was named while a fetch was under way, or the files of one were being removed.
     private var postponed: [GroupID: Message] = [:]
     private var removalCounts: [GroupID: Int] = [:]
@@ -79,6 +79,7 @@ final class ImageFetcher {
         guard let reference = try? ImageReference(decoding: snapshot.data),
             reference.byteCount <= limits.imageByteCountMax
         else {
+            node.metrics.images.refused += 1
             return node.log(
                 .warning, "cannot use a snapshot: it names no image, or one that is too large",
                 ["group": "\(group.id)", "from": "\(message.from)"])
@@ -277,8 +278,8 @@ final class ImageFetcher {
     /// `completion` runs when nothing is in use any more. What has not been taken goes at the next start.
     func close(completion: @escaping () -> Void) {
         let open = fetches.values.map(\.receiver)
-        fetches = [:]
-        arrived = [:]
+        fetches = FlatMap()
+        arrived = FlatMap()
         postponed = [:]
         let end = {
             for receiver in open { receiver.close() }

@@ -167,7 +167,7 @@ extension Node {
     }
 
     func isMember(_ node: NodeID) -> Bool {
-        directory.member(node) != nil || groups.contains { $0.members.contains(node) }
+        directory.isMember(node) || groups.contains { $0.members.contains(node) }
     }
 
     private func forgetFormerMembers(_ now: Nanoseconds) {
@@ -195,7 +195,7 @@ extension Node {
     /// A node announces its address and what it knows, once it is there and whenever that has changed.
     private func announceOneself() {
         guard let group = groups[.directory], let member = directory.member(id) else { return }
-        let address = advertisedAddress.description
+        let address = advertisedText
         let level = configuration.protocolLevel
         guard member.address != address || member.protocolLevel != level else { return }
         guard group.leader != .none else {

@@ -19,7 +19,7 @@ extension Node {
             groups.allSatisfy { !$0.isLeader || $0.heir == nil } && server.openCallCount <= inboundStreams.count
         }
         // Only the peers' own streams are left; they would never end by themselves.
-        for (_, stream) in inboundStreams.sorted(by: { $0.key < $1.key }) {
+        for (_, stream) in inboundStreams {
             stream.finish(GRPCStatus(code: .unavailable, message: "node \(id) is shutting down"))
         }
         // The answers of the last calls are still on their way, and peers are told of the end; who does not listen

@@ -17,7 +17,7 @@ struct NodeParts {
     var dataDirectory: DataDirectory
     var log: DurableLog
     var snapshots: SnapshotStore
-    var stores: [GroupID: GroupStore]
+    var stores: FlatMap<GroupID, GroupStore>
     var groups: [RaftGroup]
     var directory: DirectoryMachine
     var registry: WorkflowRegistry
@@ -331,13 +331,13 @@ private final class NodeStarter {
         }
     }
 
-    /// Asks one peer after the other, leaders first, until one answers; what cannot pass by itself is told by `failure`.
+    /// Asks one peer after the other, as `joinTargets` has them, until one answers; what cannot pass by itself is told by
+    /// `failure`.
     private func ask<Request: WireMessage, Response: WireMessage>(
         _ found: [DiscoveredPeer], _ path: String, _ request: Request, _ type: Response.Type, _ discovery: Discovery,
         deadline: Nanoseconds, failure: (GRPCStatus, HostPort) -> NodeError
     ) async throws(NodeError) -> Response {
-        let leaders = found.filter { $0.role == .leader }.map(\.address) + found.compactMap(\.leaderAddress)
-        let targets = leaders + found.map(\.address)
+        let targets = joinTargets(found)
         var attempt = 0
         while true {
             let target = targets[attempt % targets.count]
@@ -461,8 +461,8 @@ private final class NodeStarter {
         return node
     }
 
-    private func groupStores(_ recoveries: [GroupID: GroupRecovery]) -> [GroupID: GroupStore] {
-        var stores: [GroupID: GroupStore] = [:]
+    private func groupStores(_ recoveries: [GroupID: GroupRecovery]) -> FlatMap<GroupID, GroupStore> {
+        var stores = FlatMap<GroupID, GroupStore>()
         for (group, store) in openedStores {
             stores[group] = GroupStore(
                 store, writtenIndex: recoveries[group]?.stored?.head.metadata.index ?? 0, clock: seams.clock,

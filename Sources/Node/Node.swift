@@ -13,6 +13,8 @@ public final class Node {
     public let incarnation: Incarnation
     /// Where the other nodes reach this one.
     public let advertisedAddress: HostPort
+    /// As the directory has it.
+    private(set) lazy var advertisedText = advertisedAddress.description
 
     let seams: Seams
     let limits: Limits
@@ -23,28 +25,28 @@ public final class Node {
     let durableLog: DurableLog
     /// Of the snapshots that clusters begin with, until the state store holds what they held.
     let snapshotStore: SnapshotStore
-    let stores: [GroupID: GroupStore]
+    let stores: FlatMap<GroupID, GroupStore>
     let writes: WriteQueue
     let links: PeerLinks
     let groups: [RaftGroup]
     let directory: DirectoryMachine
     let registry: WorkflowRegistry
-    var runtimes: [GroupID: WorkflowRuntime] = [:]
+    var runtimes = FlatMap<GroupID, WorkflowRuntime>()
 
-    private var inbox: [(group: GroupID, message: Message)] = []
-    private var answers: [CallerAnswer] = []
+    private var inbox = DoubleBuffer<(group: GroupID, message: Message)>()
+    private var answers = DoubleBuffer<CallerAnswer>()
     private var isStartingWrites = false
     private let turns: NodeTurns
     private var tickTimer: (any ScheduledTimer)?
     private var nextSequence: UInt64 = 1
     /// The newest stream from each peer.
-    var inboundStreams: [NodeID: ServerStream] = [:]
+    var inboundStreams = FlatMap<NodeID, ServerStream>()
     var conditionWaiters: [ConditionWaiter] = []
     /// For the snapshots that come in parts, on whichever streams.
     let snapshotRoom: SnapshotRoom
     /// Addresses that peers gave of themselves; used until the directory knows better.
-    var greetedAddresses: [NodeID: HostPort] = [:]
-    var lastHeard: [NodeID: Nanoseconds] = [:]
+    var greetedAddresses = FlatMap<NodeID, HostPort>()
+    var lastHeard = FlatMap<NodeID, Nanoseconds>()
     var resultWaiters = ResultWaiters()
     var reconcileAt: Nanoseconds = 0
     var leaderlessSince: Nanoseconds?
@@ -124,8 +126,8 @@ public final class Node {
 
     private func stepInbox() {
         if inbox.isEmpty { return }
-        let messages = inbox
-        inbox = []
+        var messages = inbox.take()
+        defer { inbox.giveBack(&messages) }
         for (group, message) in messages {
             guard let group = groups[group], hasRoom(for: message, in: group) else { continue }
             if message.kind == .snapshot, fetches.takesCareOf(message, group) { continue }
@@ -164,16 +166,16 @@ public final class Node {
         }
         // When no disk knows that the new members count, the old ones may be gone, and nobody be elected.
         if output.configurationChanged { writes.writeCommit(of: group.id) }
-        answers.append(contentsOf: output.answers)
+        if !output.answers.isEmpty { answers.append(contentsOf: output.answers) }
         if !output.effects.isEmpty { perform(output.effects, of: group) }
     }
 
     private func answerCallers() {
         // Answers may lead to new proposals, which join the next turn.
         if !answers.isEmpty {
-            let ready = answers
-            answers = []
+            var ready = answers.take()
             for answer in ready { answer.tell() }
+            answers.giveBack(&ready)
         }
         if groups.contains(where: { $0.core.hasReady }) { requestTurn() }
     }
@@ -373,11 +375,9 @@ public final class Node {
         tickTimer?.cancel()
         turns.end()
         writes.stop()
-        for (_, runtime) in runtimes.sorted(by: { $0.key < $1.key }) { runtime.stop() }
+        for (_, runtime) in runtimes { runtime.stop() }
         // Results that were found in this turn and not yet told.
-        let found = answers
-        answers = []
-        for answer in found { answer.tell() }
+        for answer in answers.take() { answer.tell() }
         for group in groups {
             for completion in group.proposals.removeAll() { completion(.failure(.shuttingDown)) }
             for completion in group.reads.removeAll() { completion(.failure(.shuttingDown)) }

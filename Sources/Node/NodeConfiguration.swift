@@ -89,10 +89,12 @@ public struct DiscoveredPeer: Equatable, Sendable {
     public var clusterID: String
     /// Nil when the peer knows of no leader.
     public var leaderAddress: HostPort?
+    /// From the question to the answer, a new connection included.
+    public var latency: Nanoseconds
 
     public init(
         address: HostPort, nodeID: NodeID, role: NodeRole, highestKnownNodeID: NodeID, clusterID: String = "",
-        leaderAddress: HostPort? = nil
+        leaderAddress: HostPort? = nil, latency: Nanoseconds = 0
     ) {
         self.address = address
         self.nodeID = nodeID
@@ -100,7 +102,15 @@ public struct DiscoveredPeer: Equatable, Sendable {
         self.highestKnownNodeID = highestKnownNodeID
         self.clusterID = clusterID
         self.leaderAddress = leaderAddress
+        self.latency = latency
     }
+}
+
+/// Whom a joiner asks, one after the other: the leader, which is nearest to the log, then the others, the nearest first.
+func joinTargets(_ found: [DiscoveredPeer]) -> [HostPort] {
+    let leaders = found.filter { $0.role == .leader }.map(\.address) + found.compactMap(\.leaderAddress)
+    var seen: Set<HostPort> = []
+    return (leaders + found.sorted { $0.latency < $1.latency }.map(\.address)).filter { seen.insert($0).inserted }
 }
 
 /// The id that a joiner expects: one above the highest that any peer has ever heard of; 1 without peers.

@@ -22,8 +22,8 @@ final class NodeMetrics {
     private var receivedCounts = [UInt64](repeating: 0, count: MessageKind.allCases.count)
     private var sentCounts = [UInt64](repeating: 0, count: MessageKind.allCases.count)
     /// The term and leader that were seen last, and how often they changed.
-    private var leaders: [GroupID: (term: Term, leader: NodeID)] = [:]
-    private(set) var leaderChangeCounts: [GroupID: UInt64] = [:]
+    private var leaders = FlatMap<GroupID, (term: Term, leader: NodeID)>()
+    private(set) var leaderChangeCounts = FlatMap<GroupID, UInt64>()
 
     func received(_ kind: MessageKind) { receivedCounts[Int(kind.rawValue)] += 1 }
     func sent(_ kind: MessageKind) { sentCounts[Int(kind.rawValue)] += 1 }
@@ -95,6 +95,7 @@ struct ImageCounts {
     var fetchedBytes: UInt64 = 0
     var installed: UInt64 = 0
     var failed: UInt64 = 0
+    var refused: UInt64 = 0
 
     func collect(into exposition: inout Exposition) {
         exposition.counter(
@@ -106,6 +107,9 @@ struct ImageCounts {
             "raftoral_images_installed_total", "Images of other nodes that took the place of a state here.", installed)
         exposition.counter(
             "raftoral_images_failed_total", "Images that could not be made, or not be used when they had come.", failed)
+        exposition.counter(
+            "raftoral_images_refused_total",
+            "Images that were not fetched, because they are larger than `imageByteCountMax` or not named.", refused)
     }
 }
 

@@ -61,11 +61,12 @@ extension Node {
     public func observedState(of group: GroupID) -> [UInt8] { groups[group]?.machine.snapshot() ?? [] }
 
     /// Whether `observedState` is the same on the other node, found out without making it where it is large.
-    public func hasSameState(as other: Node, in group: GroupID) -> Bool {
+    /// Runs that ended at `compared` or before are not looked at again.
+    public func hasSameState(as other: Node, in group: GroupID, compared: LogIndex = 0) -> Bool {
         guard let mine = observedMachine(of: group), let theirs = other.observedMachine(of: group) else {
             return observedState(of: group) == other.observedState(of: group)
         }
-        return mine.hasSameState(as: theirs)
+        return mine.hasSameState(as: theirs, compared: compared)
     }
 
     public func observedMachine(of group: GroupID) -> WorkflowMachine? { groups[group]?.workflowMachine }

@@ -12,7 +12,7 @@ package final class PeerLinks {
     private let limits: Limits
     private let logger: Logger
     private let greeting: Metadata
-    private var links: [NodeID: PeerLink] = [:]
+    private var links = FlatMap<NodeID, PeerLink>()
     private var random: SeededRandom
 
     /// The stream to this peer broke: what was on it is lost.
@@ -61,7 +61,7 @@ package final class PeerLinks {
     package func retain(idleFor idle: Nanoseconds = 0, _ isMember: (NodeID) -> Bool) {
         let now = seams.clock.now
         // In order, as everything that reaches the network is: a simulation has to repeat itself.
-        for (peer, link) in links.sorted(by: { $0.key < $1.key })
+        for (peer, link) in links
         where !isMember(peer) && now >= link.lastSent + idle {
             link.close()
             links[peer] = nil
@@ -72,8 +72,8 @@ package final class PeerLinks {
     func address(of peer: NodeID) -> HostPort? { links[peer]?.address }
 
     package func close() {
-        for (_, link) in links.sorted(by: { $0.key < $1.key }) { link.close() }
-        links = [:]
+        for (_, link) in links { link.close() }
+        links = FlatMap()
     }
 
     private func link(to peer: NodeID, at address: HostPort) -> PeerLink {

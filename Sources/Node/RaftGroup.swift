@@ -6,7 +6,7 @@ import Workflow
 
 /// One Raft group on this node: the core, its log in memory, its machine, and who waits for them.
 ///
-/// Does no I/O: the node collects what is to be sent and written from `collectReady`, and tells when it is durable.
+/// Does no I/O: the node collects what is to be sent and written from `takeTurn`, and tells when it is durable.
 final class RaftGroup {
     let id: GroupID
     let core: RawNode
@@ -60,6 +60,8 @@ final class RaftGroup {
     private var knownTerm: Term = 0
     private var queuedVote = HardState()
     private var confChangeUnderWay: (term: Term, index: LogIndex)?
+    private var spareReady = Ready()
+    private var spareOutput = Output()
 
     /// What the node is to do for this group.
     struct Output {
@@ -68,6 +70,15 @@ final class RaftGroup {
         var effects: [Effect] = []
         var answers: [CallerAnswer] = []
         var configurationChanged = false
+
+        /// Keeps the room of what is made anew in every turn.
+        mutating func removeAll() {
+            messages.removeAll(keepingCapacity: true)
+            writes.removeAll(keepingCapacity: true)
+            if !effects.isEmpty { effects = [] }
+            if !answers.isEmpty { answers = [] }
+            configurationChanged = false
+        }
     }
 
     init(
@@ -127,6 +138,7 @@ final class RaftGroup {
             proposedBefore: now &- min(now, .milliseconds(limits.node.proposalRetryMilliseconds)), countMax: 1024)
         let expiredProposals = proposals.expire(now: now)
         let expiredReads = reads.expire(now: now)
+        if expiredProposals.isEmpty, expiredReads.isEmpty { return [] }
         let reason = leader == .none ? "the group has no leader" : "no answer from the leader, node \(leader)"
         return expiredProposals.map { .command($0, .failure(.outcomeUnknown(reason))) }
             + expiredReads.map { .read($0, .failure(.notConfirmed(reason))) }
@@ -204,7 +216,19 @@ final class RaftGroup {
     func takeTurn(now: Nanoseconds, _ carryOut: (Output) throws -> Void) rethrows {
         turnEntryCount = 0
         turnByteCount = 0
-        while core.hasReady, !hasAppliedItsShare { try carryOut(collectReady(now: now)) }
+        while core.hasReady, !hasAppliedItsShare {
+            // Their room serves again.
+            var (ready, output) = (Ready(), Output())
+            swap(&ready, &spareReady)
+            swap(&output, &spareOutput)
+            collect(&ready, &output, now: now)
+            try carryOut(output)
+            ready.entries = []
+            ready.committedEntries = []
+            output.removeAll()
+            swap(&ready, &spareReady)
+            swap(&output, &spareOutput)
+        }
     }
 
     private var hasAppliedItsShare: Bool {
@@ -213,9 +237,8 @@ final class RaftGroup {
     }
 
     /// One Ready of the core. The committed entries in it are applied at once: the machine is memory only.
-    func collectReady(now: Nanoseconds) -> Output {
-        var output = Output()
-        var ready = core.ready()
+    private func collect(_ ready: inout Ready, _ output: inout Output, now: Nanoseconds) {
+        core.takeReady(into: &ready)
         for state in ready.readStates { confirmRead(state) }
         for place in ready.messages.indices {
             // Moved out, not copied.
@@ -231,7 +254,6 @@ final class RaftGroup {
             output.answers.append(.read(completion, .success(())))
         }
         noteLeader(now: now)
-        return output
     }
 
     /// Proposals may have been lost with the old leader, or with an old term of the same one.

@@ -9,7 +9,7 @@ final class Readiness {
     /// Groups that have caught up and not been without a leader for long since.
     private var caughtUp: Set<GroupID> = []
     private var asking: Set<GroupID> = []
-    private var leaderlessSince: [GroupID: Nanoseconds] = [:]
+    private var leaderlessSince = FlatMap<GroupID, Nanoseconds>()
     private var lastReasons: [String] = []
 
     /// Something about it has changed.

@@ -31,7 +31,7 @@ final class WriteQueue {
     private var waiting: [Item] = []
     /// Changes of the commit index alone need no write of their own: it is found again after a crash. They wait for
     /// the group's next write.
-    private var lazyHardStates: [GroupID: Item] = [:]
+    private var lazyHardStates = FlatMap<GroupID, Item>()
 
     /// What was written, in order.
     var onWritten: ([Item]) -> Void = { _ in }

@@ -13,7 +13,7 @@ public final class DurableLog {
     let limits: LogLimits
 
     /// As of the last durable batch.
-    var groups: [GroupID: GroupState]
+    var groups: FlatMap<GroupID, GroupState>
     /// Those that have batches, oldest first; the last one is written to.
     var segments: [Segment]
     var active: ActiveSegment?
@@ -32,8 +32,8 @@ public final class DurableLog {
     /// The last attempt to get room found none.
     var isOutOfSpace = false
     /// Up to where the entries of a group are not needed any more, until a durable record says so.
-    var compactions: [GroupID: LogIndex] = [:]
-    private var terms: [GroupID: TermMap]
+    var compactions = FlatMap<GroupID, LogIndex>()
+    private var terms: FlatMap<GroupID, TermMap>
     var isRemoving = false
     var mayRemove = false
     private var pending: PendingBatch?
@@ -65,7 +65,7 @@ public final class DurableLog {
     private struct PendingBatch {
         var records: [LogRecord]
         /// The states of the groups that the batch changes, as they are after it.
-        var changes: [GroupID: GroupState]
+        var changes: FlatMap<GroupID, GroupState>
         var completion: (Result<Void, StorageError>) -> Void
     }
 
@@ -83,10 +83,10 @@ public final class DurableLog {
         self.limits = limits
         self.active = active
         self.next = next
-        groups = recovery.states
+        groups = FlatMap(recovery.states)
         segments = recovery.segments
         nextSequence = recovery.nextSequence
-        terms = recovery.groups.mapValues(TermMap.init)
+        terms = FlatMap(recovery.groups.mapValues(TermMap.init))
     }
 
     public var segmentCount: Int { segments.count }
@@ -109,8 +109,8 @@ public final class DurableLog {
         startPending()
     }
 
-    private func changes(by records: [LogRecord]) -> [GroupID: GroupState] {
-        var changes: [GroupID: GroupState] = [:]
+    private func changes(by records: [LogRecord]) -> FlatMap<GroupID, GroupState> {
+        var changes = FlatMap<GroupID, GroupState>()
         for record in records {
             let group = record.group
             let problem = changes[group, default: groups[group] ?? GroupState()].take(record)
@@ -122,7 +122,7 @@ public final class DurableLog {
     /// What `compact` was told since the last batch, as far as the entries are durable.
     private func compactionMarks() -> [LogRecord] {
         guard !compactions.isEmpty else { return [] }
-        return compactions.sorted { $0.key < $1.key }.compactMap { group, wanted in
+        return compactions.compactMap { group, wanted in
             guard let state = groups[group] else { return nil }
             let index = min(wanted, state.last.index)
             guard index > state.start.index, let term = terms[group]?.term(at: index) else { return nil }
@@ -216,7 +216,7 @@ public final class DurableLog {
     /// Seals the active segment and writes the batch at the head of the next one.
     private func roll(_ content: BatchContent, to prepared: PreparedSegment) {
         var content = content
-        content.heads = groups.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+        content.heads = groups.map { ($0.key, $0.value) }
         let old = active.flatMap { $0.isSealed ? nil : $0 }
         let sequence = nextSequence + (old == nil ? 0 : 1)
         guard let batch = content.measured(beginsSegment: true) else {
@@ -293,7 +293,7 @@ public final class DurableLog {
             active?.lastKind = .normal
             nextSequence += 1
             for record in batch.records { note(record) }
-            groups.merge(batch.changes) { $1 }
+            for (group, state) in batch.changes { groups[group] = state }
             batch.completion(.success(()))
         case .refused(let error):
             noteNoRoom()

@@ -5,7 +5,7 @@ import Raft
 struct Segment {
     var number: UInt64
     var path: String
-    var lastIndexes: [GroupID: LogIndex] = [:]
+    var lastIndexes = FlatMap<GroupID, LogIndex>()
 
     mutating func note(_ record: LogRecord) {
         guard case .entries(let group, let entries) = record, let last = entries.last else { return }

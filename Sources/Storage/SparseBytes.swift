@@ -64,9 +64,26 @@ package struct SparseBytes: Sendable {
 
 /// Without repeated or trailing slashes, and without `.` as a part.
 package func normalized(_ path: String) -> String {
+    if isNormalized(path) { return path }
     let parts = path.split(separator: "/").filter { $0 != "." }
     if path.hasPrefix("/") { return "/" + parts.joined(separator: "/") }
     return parts.isEmpty ? "." : parts.joined(separator: "/")
 }
 
-package func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
+private func isNormalized(_ path: String) -> Bool {
+    let (slash, dot) = (UInt8(ascii: "/"), UInt8(ascii: "."))
+    var beginsPart = false
+    var isDot = false
+    for byte in path.utf8 {
+        if byte == slash, beginsPart || isDot { return false }
+        isDot = byte == dot && beginsPart
+        beginsPart = byte == slash
+    }
+    return !beginsPart && !isDot && path.utf8.first == slash
+}
+
+/// What follows the last slash of a normalized path.
+package func fileName(_ path: String) -> String {
+    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return path }
+    return String(path[path.utf8.index(after: slash)...])
+}

@@ -25,6 +25,20 @@ public enum WorkflowStatus: UInt32, Sendable, CaseIterable {
     public var isEnded: Bool { self != .running }
 }
 
+extension WorkflowStatus: CustomStringConvertible {
+    /// The name of the case. State stores hold it beside the number.
+    public var description: String {
+        switch self {
+        case .running: "running"
+        case .completed: "completed"
+        case .failed: "failed"
+        case .cancelled: "cancelled"
+        case .terminated: "terminated"
+        case .timedOut: "timedOut"
+        }
+    }
+}
+
 /// Raw values are those of `raftoral.CheckpointKind`; timers have a command of their own.
 public enum CheckpointKind: UInt32, Sendable {
     case step = 0

@@ -134,4 +134,21 @@ final class DirectoryTests: XCTestCase {
         XCTAssertEqual(nextNodeID([peer(1, 3), peer(2, 7), peer(9, 0)]), 10)
         XCTAssertEqual(nextNodeID([peer(1, NodeID(.max))]), NodeID(.max))
     }
+
+    func test_joinersAskTheLeaderAndThenTheNearest() {
+        let addresses = (1...4).map { HostPort(host: "h\($0)", port: 1) }
+        func peer(_ number: Int, _ role: NodeRole, _ latency: Nanoseconds, leader: HostPort? = nil) -> DiscoveredPeer {
+            DiscoveredPeer(
+                address: addresses[number - 1], nodeID: NodeID(UInt64(number)), role: role, highestKnownNodeID: 4,
+                leaderAddress: leader, latency: latency)
+        }
+        XCTAssertEqual(joinTargets([]), [])
+        XCTAssertEqual(
+            joinTargets([peer(1, .follower, 30), peer(2, .follower, 10), peer(3, .leader, 90, leader: addresses[2])]),
+            [addresses[2], addresses[1], addresses[0]])
+        // The leader did not answer itself: somebody named it.
+        XCTAssertEqual(
+            joinTargets([peer(1, .follower, 30), peer(2, .follower, 10, leader: addresses[3])]),
+            [addresses[3], addresses[1], addresses[0]])
+    }
 }

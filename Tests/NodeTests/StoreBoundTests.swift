@@ -26,7 +26,7 @@ final class StoreBoundTests: XCTestCase {
 
     private func settle(_ group: RaftGroup) throws {
         while group.core.hasReady {
-            for message in group.collectReady(now: 0).writes { _ = try group.written(message) }
+            try group.takeTurn(now: 0) { for message in $0.writes { _ = try group.written(message) } }
         }
     }
 

@@ -14,12 +14,14 @@ final class DiscoveryTests: LoopTestCase {
         try onLoop {
             let node = try await nodes.start(bootstrap: true)
             let found = await discoverPeers([node.address], on: loop)
+            let latency = found.first?.latency ?? 0
+            XCTAssertGreaterThan(latency, 0)
             XCTAssertEqual(
                 found,
                 [
                     DiscoveredPeer(
                         address: node.address, nodeID: 1, role: .leader, highestKnownNodeID: 1,
-                        clusterID: node.clusterID, leaderAddress: node.address)
+                        clusterID: node.clusterID, leaderAddress: node.address, latency: latency)
                 ])
             XCTAssertEqual(nextNodeID(found), 2)
             await node.shutdown()

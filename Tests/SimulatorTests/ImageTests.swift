@@ -1,6 +1,8 @@
 import Prelude
+import Raft
 import StorageTesting
 import Wire
+import Workflow
 import XCTest
 
 @_spi(Simulation) @testable import Node
@@ -117,6 +119,55 @@ final class ImageTests: XCTestCase {
             }
         }
         waitUntil("it has caught up") { isCaughtUp(late) }
+    }
+
+    func test_anImageThatIsTooLargeIsRefusedAndCounted() {
+        machines[2].end()
+        writeMuch()
+        let late = restart(machines[2].disk)
+        late.limits.node.imageByteCountMax = 4 << 10
+        XCTAssertEqual(late.start(untilItLeads: false)?.isSuccess, true, late.outcomeText)
+        waitUntil("it refuses the image") { late.node?.metrics.images.refused ?? 0 > 1 }
+        XCTAssertFalse(isCaughtUp(late))
+        XCTAssertEqual(late.node?.metrics.images.fetchedBytes, 0)
+        XCTAssertEqual(images(late), [])
+        late.end()
+        let again = restart(late.disk)
+        XCTAssertEqual(again.start(untilItLeads: false)?.isSuccess, true, again.outcomeText)
+        waitUntil("with its usual limit it takes the image") { isCaughtUp(again) }
+    }
+
+    func test_piecesThatAreReadAtTheSameTimeAreBounded() throws {
+        let machine = try XCTUnwrap(
+            machines.first { $0.node?.observedGroups.allSatisfy { $0.role == .leader } == true })
+        let node = try XCTUnwrap(machine.node)
+        let group = try XCTUnwrap(node.groups[.firstWorkflows])
+        var snapshot: Snapshot?
+        waitUntil("an image is made") {
+            snapshot = snapshot ?? node.images.snapshot(of: group)
+            return snapshot != nil
+        }
+        let reference = try ImageReference(decoding: XCTUnwrap(snapshot).data)
+        let request = ReadImageRequest(groupID: group.id, imageID: reference.imageID, offset: 0, fromNodeID: 3)
+        let calls = (0...node.limits.node.imageReaderCountMax).map { _ in PieceCall() }
+        for call in calls { node.images.read(call, request) }
+        XCTAssertEqual(calls.last?.failure?.code, .resourceExhausted)
+        waitUntil("all others are answered") { calls.dropLast().allSatisfy { $0.answer != nil } }
+        XCTAssertEqual(calls.filter { $0.failure != nil }.count, 1)
+        let late = PieceCall()
+        node.images.read(late, request)
+        waitUntil("there is room again") { late.answer != nil }
+    }
+
+    private final class PieceCall: ServiceCall {
+        var onCancel: (() -> Void)?
+        var isCancelled: Bool { false }
+        var trace: TraceContext? { nil }
+        private(set) var answer: [UInt8]?
+        private(set) var failure: GRPCStatus?
+
+        func respond(_ bytes: [UInt8]) { answer = bytes }
+        func fail(_ status: GRPCStatus) { failure = status }
     }
 
     /// Whatever stops it on the way, it starts with the old state or the new one, and catches up.

@@ -31,6 +31,9 @@ final class TestMachine {
         work = HeldWork(loop, disk: machineDisk)
     }
 
+    /// Of the node, when it starts.
+    var limits = TestMachine.limits
+
     /// The workflows that the node knows.
     var registry = WorkflowRegistry()
 
@@ -144,7 +147,7 @@ final class TestMachine {
         network.hostUp(loop.host)
         let configuration = NodeConfiguration(
             address: address, dataDirectory: "/data", bootstrap: peers.isEmpty, peers: peers, hostName: loop.host,
-            limits: Self.limits)
+            limits: limits)
         let bound = LoopBound((test: self, seams: seams, registry: registry), to: loop)
         loop.start {
             let (test, seams, registry) = bound.value

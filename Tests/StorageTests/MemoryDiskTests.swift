@@ -3,6 +3,20 @@ import Storage
 import XCTest
 
 final class MemoryDiskTests: XCTestCase {
+    func test_pathsOfOneFileBecomeOne() {
+        for path in ["/a/b", "/a//b", "/a/b/", "/./a/b", "/a/./b", "/a/b/.", "//a/b"] {
+            XCTAssertEqual(normalized(path), "/a/b", path)
+        }
+        for (path, one) in [
+            ("/", "/"), ("/.", "/"), ("", "."), (".", "."), ("./a", "a"), ("a/b", "a/b"), ("/a/.b", "/a/.b"),
+            ("/a/b.", "/a/b."), ("/a/..", "/a/.."), ("/a/1.state", "/a/1.state"),
+        ] {
+            XCTAssertEqual(normalized(path), one, path)
+        }
+        XCTAssertEqual(fileName("/a/1.state"), "1.state")
+        XCTAssertEqual(fileName("state"), "state")
+    }
+
     func test_filesHoldWhatIsWrittenToThem() throws {
         let disk = MemoryDisk()
         try disk.createDirectory("/a/b/")

@@ -110,6 +110,13 @@ final class MachineTests: XCTestCase {
 
     // MARK: - Runs
 
+    /// They stand in state stores and in what the command line prints.
+    func test_namesOfStatuses() {
+        XCTAssertEqual(
+            WorkflowStatus.allCases.map(\.description),
+            ["running", "completed", "failed", "cancelled", "terminated", "timedOut"])
+    }
+
     func test_aStartMakesARunThatItsOwnerExecutes() throws {
         let run = RunID(group: 1, index: 1)
         XCTAssertEqual(bench.start(owner: 3, incarnation: 7), .started(run, workflowID: "w"))

@@ -21,8 +21,8 @@ final class HTTP2Context {
     private(set) var turnNumber: UInt64 = 1
 
     private var turnRequest: (any TurnRequest)?
-    private var unflushed: [HTTP2Connection] = []
-    private var postponed: [() -> Void] = []
+    private var unflushed = DoubleBuffer<HTTP2Connection>()
+    private var postponed = DoubleBuffer<() -> Void>()
 
     init(clock: any Clock, turns: any Turns, limits: WireLimits) {
         self.clock = clock
@@ -49,11 +49,11 @@ final class HTTP2Context {
     private func turn() {
         turnNumber += 1
         // What these add is for the next turn, which comes without waiting for events.
-        let actions = postponed
-        postponed = []
+        var actions = postponed.take()
         for action in actions { action() }
-        let connections = unflushed
-        unflushed = []
+        postponed.giveBack(&actions)
+        var connections = unflushed.take()
         for connection in connections { connection.flush() }
+        unflushed.giveBack(&connections)
     }
 }

@@ -39,12 +39,13 @@ extension WorkflowMachine {
         return writer.bytes
     }
 
-    /// Whether the other machine would write the same snapshot, found out without writing any.
-    public func hasSameState(as other: WorkflowMachine) -> Bool {
+    /// Whether the other machine would write the same snapshot, found out without writing any. Runs that ended at
+    /// `compared` or before are not looked at again.
+    public func hasSameState(as other: WorkflowMachine, compared: LogIndex = 0) -> Bool {
         guard group == other.group, revision == other.revision, runs.count == other.runs.count,
             variables == other.variables, origins.count == other.origins.count
         else { return false }
-        for (index, run) in runs {
+        for (index, run) in runs where !run.status.isEnded || run.endedIndex > compared {
             guard let theirs = other.runs[index], run.isSame(as: theirs) else { return false }
         }
         var (mine, theirs) = (ByteWriter(), ByteWriter())

@@ -91,6 +91,9 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
     private var commits: [GroupID: [CommitSpan]] = [:]
     private var records: [RecordKey: Record] = [:]
     private var endings: [RunID: LogIndex] = [:]
+    /// All nodes had applied the group up to there when they were found to be in the same state, and have not been
+    /// started since.
+    private var compared: [GroupID: LogIndex] = [:]
     private(set) var entryCount = 0
     private(set) var installedSnapshotCount = 0
     private(set) var leaderCount = 0
@@ -109,6 +112,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
     /// A node begins a new life: what it has not said to be durable may be lost.
     func lifeBegins(_ node: NodeID) {
         for group in replicas.values { group[node]?.progress = nil }
+        compared = [:]
     }
 
     /// What `observe` needs for the node, for one life of it.
@@ -330,10 +334,12 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
 
     // MARK: - Now and then
 
-    /// Nodes that have applied the same have to be in the same state; with `bytes` also in the bytes of their snapshots.
+    /// Nodes that have applied the same have to be in the same state; with `bytes` also in the bytes of their snapshots,
+    /// and in runs that had ended when they were compared before.
     func compareStates(_ nodes: [Node], bytes: Bool = false) {
         guard let groups = nodes.first?.observedGroups.map(\.id) else { return }
         for group in groups {
+            let known = bytes ? 0 : compared[group] ?? 0
             var seen: [LogIndex: Node] = [:]
             for node in nodes {
                 guard let applied = node.observedGroups.first(where: { $0.id == group })?.appliedIndex else { continue }
@@ -341,7 +347,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
                     seen[applied] = node
                     continue
                 }
-                if !node.hasSameState(as: other, in: group)
+                if !node.hasSameState(as: other, in: group, compared: known)
                     || bytes && !isEqual(node.observedState(of: group), other.observedState(of: group))
                 {
                     fail(
@@ -349,6 +355,7 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
                         "group \(group), index \(applied): nodes \(other.id) and \(node.id) differ")
                 }
             }
+            if seen.count == 1, let index = seen.keys.first { compared[group] = index }
         }
     }
 

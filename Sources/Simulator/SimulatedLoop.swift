@@ -11,7 +11,7 @@ public final class SimulatedLoop: @unchecked Sendable {
     let world: SimulatedWorld
     let loopTurns = SimulatedTurns()
     private(set) var phase = Phase.running
-    private var inbox: [() -> Void] = []
+    private var inbox = DoubleBuffer<() -> Void>()
     private var jobs: Deque<UnownedJob> = []
     private var isTurnScheduled = false
     private var isInTurn = false
@@ -90,9 +90,9 @@ public final class SimulatedLoop: @unchecked Sendable {
         let outer = world.current
         world.current = self
         turnTime = localTime
-        let actions = inbox
-        inbox = []
+        var actions = inbox.take()
         for action in actions { action() }
+        inbox.giveBack(&actions)
         var budget = 1024
         while budget > 0, let job = jobs.popFirst() {
             job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
@@ -121,7 +121,7 @@ public final class SimulatedLoop: @unchecked Sendable {
     /// nothing leaks; everything that it asks for fails, and nobody hears of it.
     func crash(endWork: ([() -> Void]) -> Void, lastRites: () -> Void) {
         phase = .burying
-        inbox = []
+        inbox = DoubleBuffer()
         let unfinished = pendingWork.keys.sorted().compactMap { pendingWork[$0] }
         pendingWork = [:]
         heldWork = []
@@ -132,7 +132,7 @@ public final class SimulatedLoop: @unchecked Sendable {
         world.current = outer
         for _ in 0..<1000 where hasWork { runTurn() }
         phase = .dead
-        inbox = []
+        inbox = DoubleBuffer()
         jobs = []
         loopTurns.removeAll()
     }

@@ -12,8 +12,8 @@ struct SimulatorCommand: ParsableCommand {
     @Option(help: "The first seed. Drawn when left out.")
     var seed: UInt64?
 
-    @Option(help: "How many seeds to run.")
-    var count: UInt64 = 1
+    @Option(help: "How many seeds to run. (default: 1; of --speed: one for each core)")
+    var count: UInt64?
 
     @Option(help: "Seconds of virtual time with faults, in each run. (default: 60; of --speed: 300)")
     var seconds: UInt64?
@@ -64,11 +64,14 @@ struct SimulatorCommand: ParsableCommand {
     }
 
     mutating func run() throws {
-        let first = seed ?? UInt64.random(in: 0..<1 << 40)
+        let first = seed ?? (speed ? 1 : UInt64.random(in: 0..<1 << 40))
         if let plant { return try runPlanted(PlantedBug.all[plant], first) }
         if planted { return try huntPlanted() }
-        if speed { return measureSpeed(seed ?? 1) }
+        let count = self.count ?? (speed ? UInt64(processCount) : 1)
         if !inProcess { say("seeds \(first) to \(first + count - 1)") }
+        if speed, !inProcess {
+            say("load: \(nodes) nodes; every second one workflow of three steps is started and its result awaited")
+        }
         let failed = inProcess ? runAll(first..<first + count) : superviseAll(first..<first + count)
         if !inProcess { say("\(count - failed) passed, \(failed) failed") }
         if failed > 0 { throw ExitCode.failure }
@@ -81,6 +84,7 @@ struct SimulatorCommand: ParsableCommand {
         options.faultSeconds = seconds ?? 60
         options.nodeCount = nodes
         options.isStorm = storm
+        if speed { makeSteady(&options) }
         if calm { options.profile = .calm }
         let kinds = faults.split(separator: ",").compactMap { Fault.Kind(rawValue: String($0)) }
         if !kinds.isEmpty { options.weights = Dictionary(uniqueKeysWithValues: Set(kinds).map { ($0, 1) }) }
@@ -113,21 +117,24 @@ struct SimulatorCommand: ParsableCommand {
     }
 
     private func superviseAll(_ seeds: Range<UInt64>) -> UInt64 {
-        var flags = ["--seconds", "\(seconds ?? 60)", "--nodes", "\(nodes)"]
+        var flags = ["--nodes", "\(nodes)"]
+        if let seconds { flags += ["--seconds", "\(seconds)"] }
+        if speed { flags.append("--speed") }
         if calm { flags.append("--calm") }
         if storm { flags.append("--storm") }
         if !faults.isEmpty { flags += ["--faults", faults] }
         if events { flags.append("--events") }
         if minimise { flags.append("--minimise") }
         let supervisor = Supervisor(seeds, flags: flags, printsVerdicts: trace)
-        supervisor.run(processCount: jobs ?? ProcessInfo.processInfo.activeProcessorCount)
+        supervisor.run(processCount: processCount)
         say(supervisor.cost.summary(supervisor.duration, seedCount: supervisor.doneCount))
         return supervisor.failedCount
     }
 
-    /// One workflow with its three steps, started and awaited, per second, on a cluster where nothing fails.
-    private func measureSpeed(_ seed: UInt64) {
-        var options = options(seed: seed)
+    private var processCount: Int { max(1, jobs ?? ProcessInfo.processInfo.activeProcessorCount) }
+
+    /// Every second one workflow with its three steps is started and its result awaited, where nothing fails.
+    private func makeSteady(_ options: inout SimulationOptions) {
         options.faultSeconds = seconds ?? 300
         options.clientCount = 1
         options.workflows = [.steady]
@@ -135,14 +142,6 @@ struct SimulatorCommand: ParsableCommand {
         var profile = FaultProfile.calm
         profile.thinkMilliseconds = 985
         options.profile = profile
-        let start = DispatchTime.now()
-        let (outcome, cost) = measure(options)
-        say("load: every second one workflow of three steps is started and its result awaited")
-        say("\(nodes) nodes, one client, no faults, all checks; seed \(seed)")
-        say(outcome.line)
-        let duration = DispatchTime.now().uptimeNanoseconds - start.uptimeNanoseconds
-        say(cost.summary(Double(duration) / 1e9, seedCount: 1))
-        if !outcome.isPassed { say(outcome.report(leftOut: [])) }
     }
 
     private func measure(_ options: SimulationOptions) -> (SimulationOutcome, Cost) {
@@ -172,7 +171,6 @@ struct SimulatorCommand: ParsableCommand {
         let bugs = PlantedBug.all.enumerated().filter { only.isEmpty || $0.element.name.contains(only) }
         let missed = Counter()
         let next = Counter()
-        let processCount = max(1, jobs ?? ProcessInfo.processInfo.activeProcessorCount)
         DispatchQueue.concurrentPerform(iterations: min(processCount, bugs.count)) { _ in
             while true {
                 let place = next.increment() - 1

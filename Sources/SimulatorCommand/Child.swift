@@ -31,7 +31,7 @@ enum Child {
         process.standardError = (try? FileHandle(forWritingTo: errorFile)) ?? FileHandle.standardError
         do { try process.run() } catch { return Result(isSuccess: false, ending: "\(error)", errors: "") }
         var rest = Data()
-        while true {
+        while waitForOutput(output.fileHandleForReading.fileDescriptor, of: process) {
             let data = output.fileHandleForReading.availableData
             if data.isEmpty { break }
             rest.append(data)
@@ -46,5 +46,16 @@ enum Child {
         return Result(
             isSuccess: !isSignal && process.terminationStatus == 0,
             ending: "\(isSignal ? "signal" : "status") \(process.terminationStatus)", errors: errors)
+    }
+
+    /// False when the process has ended and all that it wrote was read. Somebody whom it has started, as the program that
+    /// prints backtraces, may live on and keep the other end open.
+    private static func waitForOutput(_ descriptor: Int32, of process: Process) -> Bool {
+        while true {
+            let wasRunning = process.isRunning
+            var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            if poll(&entry, 1, 100) > 0 { return true }
+            if !wasRunning { return false }
+        }
     }
 }

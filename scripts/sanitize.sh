@@ -8,6 +8,8 @@ kind=${1:?usage: $0 address|thread [TARGET…]}
 shift
 targets=("$@")
 ((${#targets[@]})) || targets=(Prelude Telemetry Raft Workflow Wire Storage Reactor Node Raftoral Simulator)
+# The program that prints backtraces hangs when it is started by a sanitized one.
+export SWIFT_BACKTRACE=enable=no
 # XCTest itself leaks.
 export ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=halt_on_error=0
 swift=(--sanitize="$kind" --scratch-path ".build/$kind")

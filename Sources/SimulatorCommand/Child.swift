@@ -15,47 +15,70 @@ enum Child {
         }
     }
 
+    /// Whoever the process leaves behind, as the program that prints backtraces, may live on with its output open: what counts
+    /// is its own end.
     static func run(_ arguments: [String], line: (String) -> Void) -> Result {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = arguments
+        let errorFile = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: errorFile) }
+        let pipe = Pipe()
+        for end in [pipe.fileHandleForReading, pipe.fileHandleForWriting] {
+            // A child that another thread starts just now has a copy all the same, which does no harm.
+            _ = fcntl(end.fileDescriptor, F_SETFD, FD_CLOEXEC)
+        }
+        let (process, failure) = spawn(
+            arguments, output: pipe.fileHandleForWriting.fileDescriptor, errors: errorFile.path)
+        try? pipe.fileHandleForWriting.close()
+        guard failure == 0 else {
+            return Result(isSuccess: false, ending: "not started: \(String(cString: strerror(failure)))", errors: "")
+        }
+        let status = readLines(from: pipe.fileHandleForReading.fileDescriptor, of: process, line)
+        let errors = (try? String(contentsOf: errorFile, encoding: .utf8)) ?? ""
+        let (signal, code) = (status & 0x7F, status >> 8 & 0xFF)
+        return Result(
+            isSuccess: status == 0, ending: signal != 0 ? "signal \(signal)" : "status \(code)", errors: errors)
+    }
+
+    private static func spawn(_ arguments: [String], output: Int32, errors: String) -> (pid_t, Int32) {
+        let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().path
         var environment = ProcessInfo.processInfo.environment
         environment["SWIFT_BACKTRACE"] =
             environment["SWIFT_BACKTRACE"] ?? "enable=yes,color=no,registers=none,images=none"
-        process.environment = environment
-        let output = Pipe()
-        let errorFile = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        _ = FileManager.default.createFile(atPath: errorFile.path, contents: nil)
-        defer { try? FileManager.default.removeItem(at: errorFile) }
-        process.standardOutput = output
-        process.standardError = (try? FileHandle(forWritingTo: errorFile)) ?? FileHandle.standardError
-        do { try process.run() } catch { return Result(isSuccess: false, ending: "\(error)", errors: "") }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
+        posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, errors, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        var texts = ([program] + arguments).map { strdup($0) } + [nil]
+        var settings = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+        defer { for text in texts + settings { free(text) } }
+        var process = pid_t()
+        let failure = posix_spawn(&process, program, &actions, nil, &texts, &settings)
+        return (process, failure)
+    }
+
+    /// Returns how the process ended, as `waitpid` tells it.
+    private static func readLines(from input: Int32, of process: pid_t, _ line: (String) -> Void) -> Int32 {
         var rest = Data()
-        while waitForOutput(output.fileHandleForReading.fileDescriptor, of: process) {
-            let data = output.fileHandleForReading.availableData
-            if data.isEmpty { break }
-            rest.append(data)
+        var piece = [UInt8](repeating: 0, count: 64 << 10)
+        var status: Int32 = 0
+        var hasEnded = false
+        var isOpen = true
+        while isOpen {
+            var entry = pollfd(fd: input, events: Int16(POLLIN), revents: 0)
+            guard poll(&entry, 1, hasEnded ? 0 : 100) > 0 else {
+                if hasEnded { break }
+                hasEnded = waitpid(process, &status, WNOHANG) == process
+                continue
+            }
+            let count = read(input, &piece, piece.count)
+            isOpen = count > 0
+            rest.append(contentsOf: piece.prefix(max(0, count)))
             while let end = rest.firstIndex(of: 10) {
                 line(String(decoding: rest[rest.startIndex..<end], as: UTF8.self))
                 rest = Data(rest[(end + 1)...])
             }
         }
-        process.waitUntilExit()
-        let isSignal = process.terminationReason == .uncaughtSignal
-        let errors = (try? String(contentsOf: errorFile, encoding: .utf8)) ?? ""
-        return Result(
-            isSuccess: !isSignal && process.terminationStatus == 0,
-            ending: "\(isSignal ? "signal" : "status") \(process.terminationStatus)", errors: errors)
-    }
-
-    /// False when the process has ended and all that it wrote was read. Somebody whom it has started, as the program that
-    /// prints backtraces, may live on and keep the other end open.
-    private static func waitForOutput(_ descriptor: Int32, of process: Process) -> Bool {
-        while true {
-            let wasRunning = process.isRunning
-            var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-            if poll(&entry, 1, 100) > 0 { return true }
-            if !wasRunning { return false }
-        }
+        while !hasEnded { hasEnded = waitpid(process, &status, 0) == process || errno != EINTR }
+        return status
     }
 }

@@ -112,11 +112,12 @@ final class InvariantChecker: NodeObserver, @unchecked Sendable {
     /// A node begins a new life: what it has not said to be durable may be lost.
     func lifeBegins(_ node: NodeID) {
         for group in replicas.values { group[node]?.progress = nil }
-        compared = [:]
     }
 
     /// What `observe` needs for the node, for one life of it.
     func watch(_ node: Node) -> NodeWatch {
+        // It was not among those that were compared.
+        compared = [:]
         let watch = NodeWatch()
         node.observeGroups { watch.replicas.append(replica(node.id, $0.id)) }
         return watch

@@ -67,10 +67,11 @@ enum Child {
             var entry = pollfd(fd: input, events: Int16(POLLIN), revents: 0)
             guard poll(&entry, 1, hasEnded ? 0 : 100) > 0 else {
                 if hasEnded { break }
-                hasEnded = waitpid(process, &status, WNOHANG) == process
+                hasEnded = wait(for: process, &status, WNOHANG)
                 continue
             }
             let count = read(input, &piece, piece.count)
+            if count < 0, errno == EINTR { continue }
             isOpen = count > 0
             rest.append(contentsOf: piece.prefix(max(0, count)))
             while let end = rest.firstIndex(of: 10) {
@@ -78,7 +79,16 @@ enum Child {
                 rest = Data(rest[(end + 1)...])
             }
         }
-        while !hasEnded { hasEnded = waitpid(process, &status, 0) == process || errno != EINTR }
+        while !hasEnded { hasEnded = wait(for: process, &status, 0) }
         return status
+    }
+
+    /// True when it has ended. How, nobody can tell where the signal of its end is ignored: that counts as a failure.
+    private static func wait(for process: pid_t, _ status: inout Int32, _ options: Int32) -> Bool {
+        let found = waitpid(process, &status, options)
+        guard found < 0 else { return found == process }
+        if errno == EINTR { return false }
+        status = 127 << 8
+        return true
     }
 }
